@@ -1,0 +1,1 @@
+//! idkeep keeps a Canton Network validator recoverable.
