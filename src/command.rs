@@ -1,0 +1,83 @@
+//! The commands: one verb each, all returning what to print and what to exit with.
+
+pub mod check;
+pub mod completions;
+pub mod demo;
+pub mod policy;
+pub mod schema;
+pub mod sync;
+
+use crate::cli::{Cli, Command};
+use crate::error::{Failed, Failure, Fault};
+
+/// What a command leaves behind: a text for stdout and the failures to report.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// For stdout.
+    pub stdout: String,
+    /// For stderr, each with the scope it belongs to (`validator-1: vault`), or none.
+    pub failures: Vec<(String, Failed)>,
+    /// The exit code where it is not that of the gravest failure.
+    pub exit_code: u8,
+}
+
+impl Done {
+    /// Success, with this on stdout.
+    #[must_use]
+    pub fn printing(stdout: impl Into<String>) -> Self {
+        Self { stdout: stdout.into(), ..Self::default() }
+    }
+
+    /// One failure that ended the command.
+    #[must_use]
+    pub fn failed(failed: Failed) -> Self {
+        Self { exit_code: failed.fault.exit_code(), failures: vec![(String::new(), failed)], ..Self::default() }
+    }
+
+    /// A panic that reached the top.
+    #[must_use]
+    pub fn bug() -> Self {
+        Self::failed(Failed::new(
+            Fault::Bug,
+            "idkeep made a mistake; what was stored before is untouched",
+            "please report it with the log",
+        ))
+    }
+
+    /// The same for an error.
+    pub fn from(error: &impl Failure) -> Self {
+        Self::failed(Failed::from(error))
+    }
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(cli: &Cli) -> Done {
+    match &cli.command {
+        Command::Demo => demo::run(),
+        Command::Check(arguments) => check::run(cli, arguments),
+        Command::Sync(arguments) => sync::run(cli, arguments),
+        Command::Policy(arguments) => policy::run(cli, arguments),
+        Command::Schema => schema::run(),
+        Command::Completions { shell } => completions::run(*shell),
+    }
+}
+
+/// The runtime of every command: one thread, so that little starts and nothing has to be shared.
+fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|_| {
+        Failed::new(
+            Fault::Transient,
+            "starting: no room for another process or descriptor",
+            "look at the limits of this user",
+        )
+    })
+}
+
+/// Pretty JSON with a newline at its end.
+fn json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,99 @@
+//! The configuration as written: types that mirror the YAML, with unknown keys refused.
+//!
+//! Nothing here holds a secret; where one is needed the configuration holds a reference to it.
+
+mod address;
+mod document;
+mod judge;
+mod node;
+mod period;
+mod process;
+mod reference;
+mod shape;
+mod store;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use address::{Address, Proxy, Tls};
+pub use document::{Finding, Findings};
+pub use judge::Reference;
+pub use node::{
+    AssertionAudience, Auth, BasicEncoding, ClientAuth, Identity, NamespaceKey, Node, Oauth2, Require, UnsafeHs256,
+};
+pub use period::Period;
+pub use process::{LockMemory, Process};
+pub use reference::SecretRef;
+pub use store::{FileStore, Store, VaultAuth, VaultStore};
+pub use text::{AgeRecipient, Name, ParticipantName, Template};
+
+use crate::error::{Failure, Fault};
+
+/// The whole configuration file.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "idkeep configuration")]
+pub struct Config {
+    /// The validators to look after, by name.
+    pub nodes: BTreeMap<Name, Node>,
+    /// Where identities are kept, by name.
+    #[serde(default)]
+    pub stores: BTreeMap<Name, Store>,
+    /// How the process protects itself.
+    #[serde(default)]
+    pub process: Process,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there, or not readable.
+    #[error("reading the configuration {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    /// The file has mistakes; each is named with its place.
+    #[error("{0}")]
+    Mistakes(Findings),
+}
+
+impl Failure for Error {
+    fn fault(&self) -> Fault {
+        Fault::Config
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => Some("name the file with --config or IDKEEP_CONFIG".into()),
+            Self::Mistakes(_) => Some("`idkeep check` also lists warnings".into()),
+        }
+    }
+}
+
+/// Reads and checks a configuration; all mistakes at once.
+pub fn load(path: &Path) -> Result<Config, Error> {
+    let (config, findings) = inspect(path)?;
+    match config {
+        Some(config) if findings.mistakes.is_empty() => Ok(config),
+        _ => Err(Error::Mistakes(findings)),
+    }
+}
+
+/// Reads a configuration and returns everything that is to be said about it. The configuration is
+/// there unless the file is no YAML mapping at all; where it has mistakes it holds placeholders.
+pub fn inspect(path: &Path) -> Result<(Option<Config>, Findings), Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    Ok(judge::inspect(path, &text))
+}
+
+/// The JSON Schema of the configuration, which is also what it is checked with.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Config).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$id".into(), "https://idkeep.dev/schema/config/v1".into());
+    }
+    schema
+}

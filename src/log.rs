@@ -1,0 +1,72 @@
+//! Logs on stderr: one event per step, ours only, since what libraries log may hold headers and bodies.
+
+use std::sync::OnceLock;
+
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
+
+use crate::cli::{LogFormat, LogLevel};
+use crate::error::Failed;
+
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Starts logging.
+pub fn start(format: LogFormat, level: LogLevel) {
+    let _ = FORMAT.set(format);
+    let level = match level {
+        LogLevel::Off => return,
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let ours = Targets::new().with_target("idkeep", level);
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let registry = tracing_subscriber::registry();
+    let _ = match format {
+        LogFormat::Text => registry.with(layer.with_target(false).with_ansi(is_terminal).with_filter(ours)).try_init(),
+        LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true).with_target(false).with_filter(ours)).try_init()
+        }
+    };
+}
+
+/// A panic says where it happened and nothing else: its message may quote data.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place =
+            info.location().map_or_else(|| "an unknown place".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
+        write(&format!("idkeep: a mistake of idkeep itself, at {place}\n"));
+    }));
+}
+
+/// The failures that ended the command, each with what to do about it; JSON lines where the logs are.
+pub fn failures(failures: &[(String, Failed)]) {
+    for (scope, failed) in failures {
+        if FORMAT.get() == Some(&LogFormat::Json) {
+            let line = serde_json::json!({
+                "timestamp": jiff::Timestamp::now().to_string(),
+                "level": "ERROR",
+                "scope": scope,
+                "message": failed.message,
+                "hint": failed.hint,
+                "exit_code": failed.fault.exit_code(),
+            });
+            write(&format!("{line}\n"));
+        } else {
+            let colon = if scope.is_empty() { "" } else { ": " };
+            let hint = failed.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            write(&format!("idkeep: {scope}{colon}{}\n{hint}", failed.message));
+        }
+    }
+}
+
+fn write(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

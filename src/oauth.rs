@@ -1,0 +1,228 @@
+//! Tokens: OAuth 2.0 client credentials, or what stands in for them, held in wiped memory.
+
+mod assertion;
+mod claims;
+mod discovery;
+mod endpoint;
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+pub use claims::Claims;
+
+use crate::config::{Auth, UnsafeHs256};
+use crate::error::{Failure, Fault};
+use crate::http::{self, Http};
+use crate::retry::{Deadline, retry};
+use crate::secret;
+
+/// A bearer token. Never printed, wiped when dropped.
+///
+/// ```compile_fail
+/// fn needs_clone<T: Clone>() {}
+/// needs_clone::<idkeep::oauth::AccessToken>();
+/// ```
+pub struct AccessToken {
+    value: SecretString,
+    renew_at: Option<Instant>,
+}
+
+impl AccessToken {
+    fn new(value: SecretString, lifetime: Option<Duration>) -> Self {
+        Self { value, renew_at: lifetime.map(|lifetime| Instant::now() + renew_after(lifetime)) }
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        self.value.expose_secret()
+    }
+
+    fn is_due(&self) -> bool {
+        self.renew_at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken")
+    }
+}
+
+/// When a token of this lifetime is renewed: max(half of it, min(it − 60 s, 80 % of it)).
+fn renew_after(lifetime: Duration) -> Duration {
+    let late = lifetime.saturating_sub(Duration::from_secs(60)).min(lifetime.mul_f64(0.8));
+    late.max(lifetime / 2)
+}
+
+/// Why there is no token. Holds no byte of the answer but OAuth's own `error` code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// A secret or key that the request needs cannot be read.
+    #[error("asking for a token")]
+    Secret(#[from] secret::Error),
+    /// The issuer refuses the client.
+    #[error("asking {origin} for a token: the issuer refuses the client: {code}")]
+    Refused { origin: String, code: String },
+    /// The issuer refuses the request.
+    #[error("asking {origin} for a token: {code}")]
+    Rejected { origin: String, code: String },
+    /// The answer is no token.
+    #[error("asking {origin} for a token: the answer (status {status}) is no token: {why}")]
+    NotAToken { origin: String, status: u16, why: &'static str },
+    /// Busy, down or starting.
+    #[error("asking {origin} for a token: status {status}")]
+    Busy { origin: String, status: u16, retry_after: Option<Duration> },
+    /// A redirect, which is never followed.
+    #[error("asking {origin} for a token: redirected to {to}, which is not followed")]
+    Redirected { origin: String, to: String },
+    /// The discovery document is missing or says something that is not believed.
+    #[error("reading the discovery document of {issuer}: {why}")]
+    Discovery { issuer: String, why: String },
+    /// The private key does not sign.
+    #[error("signing the client assertion: {0}")]
+    Assertion(&'static str),
+}
+
+impl Failure for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Http(error) => error.fault(),
+            Self::Secret(error) => error.fault(),
+            Self::Busy { .. } => Fault::Transient,
+            Self::Refused { .. } => Fault::Credentials,
+            Self::Rejected { .. }
+            | Self::NotAToken { .. }
+            | Self::Redirected { .. }
+            | Self::Discovery { .. }
+            | Self::Assertion(_) => Fault::Config,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Http(error) => return error.hint(),
+            Self::Secret(error) => return error.hint(),
+            Self::Busy { .. } => return None,
+            Self::Refused { .. } => {
+                "check `client_id`, the secret or key it refers to, `client_auth`, and for Keycloak or Okta `basic_encoding`".into()
+            }
+            Self::Rejected { .. } => "check `audience`, `resource`, `scope` and `extra_params` against what the issuer grants this client".into(),
+            Self::NotAToken { .. } | Self::Redirected { .. } => "check `issuer` or `token_url`: something else answers there".into(),
+            Self::Discovery { .. } => "put the right address in `token_url`; discovery is then not needed".into(),
+            Self::Assertion(_) => "`private_key` takes a PEM key: RSA, EC P-256, EC P-384 (PKCS #8) or Ed25519".into(),
+        })
+    }
+}
+
+/// Where a node's tokens come from. One request in flight, one token held until it is due.
+pub struct TokenSource {
+    auth: Auth,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    token: Option<std::sync::Arc<AccessToken>>,
+    endpoint: Option<discovery::Endpoint>,
+}
+
+impl TokenSource {
+    /// A source that has not asked yet.
+    #[must_use]
+    pub fn new(auth: Auth) -> Self {
+        Self { auth, held: Mutex::default() }
+    }
+
+    /// The token at hand, or a new one.
+    pub async fn token(&self, http: &Http, deadline: Deadline) -> Result<std::sync::Arc<AccessToken>, Error> {
+        let mut held = self.held.lock().await;
+        if let Some(token) = held.token.as_ref().filter(|token| !token.is_due()) {
+            return Ok(std::sync::Arc::clone(token));
+        }
+        self.ask(&mut held, http, deadline).await
+    }
+
+    /// A new token in place of one that the node refused; the one at hand if somebody was faster.
+    pub async fn replace(
+        &self,
+        refused: &std::sync::Arc<AccessToken>,
+        http: &Http,
+        deadline: Deadline,
+    ) -> Result<std::sync::Arc<AccessToken>, Error> {
+        let mut held = self.held.lock().await;
+        if let Some(token) = held.token.as_ref().filter(|token| !std::sync::Arc::ptr_eq(token, refused)) {
+            return Ok(std::sync::Arc::clone(token));
+        }
+        self.ask(&mut held, http, deadline).await
+    }
+
+    async fn ask(
+        &self,
+        held: &mut Held,
+        http: &Http,
+        deadline: Deadline,
+    ) -> Result<std::sync::Arc<AccessToken>, Error> {
+        held.token = None;
+        let token = match &self.auth {
+            Auth::Oauth2(oauth2) => {
+                let endpoint = &mut held.endpoint;
+                retry(deadline, "token", async || endpoint::ask(oauth2, endpoint, http, deadline).await).await?
+            }
+            Auth::UnsafeHs256(unsafe_hs256) => sign(unsafe_hs256)?,
+            Auth::Token(reference) => AccessToken::new(secret::resolve(reference)?, None),
+        };
+        tracing::debug!("token ready");
+        Ok(std::sync::Arc::clone(held.token.insert(std::sync::Arc::new(token))))
+    }
+
+    /// The audience that is asked for, where one is configured.
+    #[must_use]
+    pub fn audience(&self) -> Option<&str> {
+        match &self.auth {
+            Auth::Oauth2(oauth2) => oauth2.audience.as_deref().or(oauth2.resource.as_deref()),
+            Auth::UnsafeHs256(unsafe_hs256) => Some(&unsafe_hs256.audience),
+            Auth::Token(_) => None,
+        }
+    }
+}
+
+/// The token that a compose node without authentication trusts: claims `iat`, `aud`, `sub`.
+fn sign(config: &UnsafeHs256) -> Result<AccessToken, Error> {
+    let secret = secret::resolve(&config.secret)?;
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.expose_secret().as_bytes());
+    let claims = serde_json::json!({
+        "iat": jiff::Timestamp::now().as_second(),
+        "aud": config.audience,
+        "sub": config.user,
+    });
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
+    let token = token.map_err(|_| Error::Assertion("HS256"))?;
+    Ok(AccessToken::new(token.into(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_it_runs_out() {
+        let cases = [(10, 5.0), (60, 30.0), (100, 50.0), (300, 240.0), (3600, 2880.0), (86400, 69120.0)];
+        for (lifetime, expected) in cases {
+            let after = renew_after(Duration::from_secs(lifetime)).as_secs_f64();
+            assert!((after - expected).abs() < 0.001, "{lifetime}: {after}");
+        }
+    }
+}

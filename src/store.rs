@@ -1,0 +1,285 @@
+//! Stores: where identities are kept, and the one protocol by which they are.
+//!
+//! The data is never read. What is stored is known from the facts beside it, which name the version
+//! that they describe and are written after it: facts of another version than the current one count
+//! for nothing.
+
+pub mod facts;
+pub mod file;
+pub mod judge;
+pub mod vault;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use facts::Facts;
+
+use crate::error::{Failure, Fault};
+use crate::identity::About;
+use crate::retry::{Deadline, retry};
+use crate::seal::{self, Envelope};
+use judge::{Refusal, Rules, Verdict};
+
+/// A future that stays on its thread: the whole program runs on one.
+pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Which node's identities: fills the store's templates.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// Its network, or empty.
+    pub network: &'a str,
+}
+
+/// A version as the store names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// What a store says about what it holds; public, read without the data.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// The current version, if there is one.
+    pub current: Option<Current>,
+    /// Our facts, whichever version they describe.
+    pub facts: Option<Facts>,
+    /// When each version that is still listed was made.
+    pub created_at: Vec<Timestamp>,
+    /// The store's own clock.
+    pub now: Timestamp,
+    /// Whatever else stands beside the data, kept as it is: keys of others, facts of older versions.
+    pub beside: Vec<(String, String)>,
+    /// How many versions the store keeps, if it says.
+    pub keeps: Option<u64>,
+}
+
+/// The current version of a secret.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// Its name.
+    pub version: Version,
+    /// When it was made, by the store's clock.
+    pub created_at: Timestamp,
+    /// False where it is deleted, destroyed or damaged.
+    pub is_alive: bool,
+}
+
+/// A place that keeps identities, version by version.
+///
+/// `head` reads metadata only. `put` adds one version after `head.current` or fails with
+/// [`Error::Conflict`], then writes the facts; it never changes or removes what was there.
+pub trait Store {
+    /// Its name in the configuration.
+    fn name(&self) -> &str;
+    /// What the store says about what it holds.
+    fn head<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Head, Error>>;
+    /// Adds a version with its facts.
+    fn put<'a>(
+        &'a self,
+        place: Place<'a>,
+        envelope: &'a Envelope<'a>,
+        facts: &'a Facts,
+        head: &'a Head,
+        deadline: Deadline,
+    ) -> Local<'a, Result<Version, Error>>;
+    /// Writes facts about the current version anew.
+    fn refresh<'a>(
+        &'a self,
+        place: Place<'a>,
+        facts: &'a Facts,
+        head: &'a Head,
+        deadline: Deadline,
+    ) -> Local<'a, Result<(), Error>>;
+    /// What `check --live` finds about rights and retention, without changing anything.
+    fn probe<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Vec<Note>, Error>>;
+    /// Gives back what was borrowed: tokens of its own.
+    fn close(&self) -> Local<'_, ()>;
+}
+
+/// One thing that `check --live` has to say about a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// As it should be.
+    Fine(String),
+    /// Allowed, but unwise; with what to do.
+    Unwise(String, String),
+    /// The agent may do more than it needs; with what to take away.
+    TooMuch(String, String),
+    /// The agent may not do what it needs; with what to add.
+    TooLittle(String, String),
+    /// The store cannot be asked.
+    Unknown(String),
+}
+
+/// Why a store did not take the identities.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's own reason.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    /// The store's own reason.
+    #[error(transparent)]
+    File(#[from] file::Error),
+    /// What is there must not be followed by this.
+    #[error("nothing was written: {0}")]
+    Refused(Refusal),
+    /// Another writer was faster; what is stored has to be looked at again.
+    #[error("another writer was faster")]
+    Conflict,
+    /// Another writer seems to be between its two steps.
+    #[error("version {version} is {seconds} s old and has no facts yet: another writer seems to be at work")]
+    AnotherWriter { version: String, seconds: i64 },
+    /// The dump does not fit.
+    #[error("the identities ({bytes} bytes as stored) do not fit into this store (at most {max})")]
+    TooLarge { bytes: usize, max: usize },
+    /// The dump could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] seal::Error),
+}
+
+impl Failure for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Vault(error) => error.fault(),
+            Self::File(error) => error.fault(),
+            Self::Seal(error) => error.fault(),
+            Self::Refused(_) | Self::TooLarge { .. } => Fault::Identity,
+            Self::Conflict | Self::AnotherWriter { .. } => Fault::Transient,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Vault(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Vault(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Seal(error) => error.hint(),
+            Self::Refused(refusal) => Some(refusal.hint()),
+            Self::Conflict | Self::AnotherWriter { .. } => {
+                Some("does another idkeep, or somebody by hand, write this secret?".into())
+            }
+            Self::TooLarge { .. } => Some("use another store".into()),
+        }
+    }
+}
+
+/// What became of one store in one pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// What was done.
+    pub outcome: Outcome,
+    /// The version that is now current, where there is one.
+    pub version: Option<Version>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new version.
+    Written,
+    /// Nothing: the current version is the same identity.
+    Unchanged,
+    /// A new version in place of one that was deleted, damaged or not ours.
+    Repaired,
+    /// What a dry run found that would be written.
+    WouldWrite,
+}
+
+impl Outcome {
+    /// The word that reports use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Unchanged => "unchanged",
+            Self::Repaired => "repaired",
+            Self::WouldWrite => "would_write",
+        }
+    }
+}
+
+/// One store's part of a pass.
+pub struct Keeping<'a> {
+    /// The store.
+    pub store: &'a dyn Store,
+    /// The node.
+    pub place: Place<'a>,
+    /// What is public about the dump.
+    pub about: &'a About,
+    /// The facts to write, but for the version.
+    pub facts: Facts,
+    /// What may follow what.
+    pub rules: &'a Rules,
+    /// Looks and judges, but writes nothing.
+    pub dry_run: bool,
+    /// When to give up.
+    pub deadline: Deadline,
+}
+
+impl Keeping<'_> {
+    /// Looks at what is stored, judges, and writes if that is due; again from the start whenever
+    /// another writer was faster. `head` is the first look, taken while the dump was fetched.
+    pub async fn run(&self, envelope: &Envelope<'_>, head: Result<Head, Error>) -> Result<Kept, Error> {
+        let mut first = Some(head);
+        retry(self.deadline, "store", async || {
+            let head = match first.take() {
+                Some(head) => head?,
+                None => self.store.head(self.place, self.deadline).await?,
+            };
+            self.step(envelope, &head).await
+        })
+        .await
+    }
+
+    async fn step(&self, envelope: &Envelope<'_>, head: &Head) -> Result<Kept, Error> {
+        let (store, node) = (self.store.name(), self.place.node);
+        let current = head.current.as_ref().map(|current| current.version.clone());
+        let (outcome, warning) = match judge::judge(head, self.about, self.rules) {
+            Verdict::Unchanged { is_stale } => {
+                if is_stale && !self.dry_run {
+                    self.refresh(head).await;
+                }
+                return Ok(Kept { outcome: Outcome::Unchanged, version: current });
+            }
+            Verdict::Wait { seconds } => {
+                let version = current.map(|version| version.0).unwrap_or_default();
+                return Err(Error::AnotherWriter { version, seconds });
+            }
+            Verdict::Refuse(refusal) => return Err(Error::Refused(refusal)),
+            Verdict::Write { outcome, warning } => (outcome, warning),
+        };
+        if let Some(warning) = warning {
+            tracing::warn!(node, store, "{warning}");
+        }
+        if self.dry_run {
+            return Ok(Kept { outcome: Outcome::WouldWrite, version: None });
+        }
+        let version = self.store.put(self.place, envelope, &self.facts, head, self.deadline).await?;
+        tracing::info!(node, store, version = version.0, outcome = outcome.as_str(), "stored");
+        Ok(Kept { outcome, version: Some(version) })
+    }
+
+    /// Says when the identity was last seen to be the stored one; a failure costs nothing but that.
+    async fn refresh(&self, head: &Head) {
+        let Some(stored) = &head.facts else { return };
+        let facts = Facts { checked_at: self.facts.checked_at, ..stored.clone() };
+        if let Err(error) = self.store.refresh(self.place, &facts, head, self.deadline).await {
+            let error = crate::error::chain(&error);
+            tracing::warn!(
+                node = self.place.node,
+                store = self.store.name(),
+                error,
+                "idkeep_checked_at could not be refreshed"
+            );
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! HashiCorp Vault and `OpenBao`, KV version 2: check-and-set on the data, facts in `custom_metadata`.
+//!
+//! A thin client of our own: the protocol needs the server's `Date` and `Retry-After`, capped answers,
+//! errors without the server's words and bodies that are wiped, none of which `vaultrs` gives.
+
+mod client;
+mod login;
+mod metadata;
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Error as StoreError, Facts, Head, Local, Note, Place, Store, Version};
+use crate::config::VaultStore;
+use crate::error::{Failure, Fault};
+use crate::http::{self as web, Http};
+use crate::retry::{Deadline, retry};
+use crate::seal::Envelope;
+use crate::secret;
+use client::Client;
+use login::Session;
+use metadata::Metadata;
+
+/// The largest value that raft takes is 1,048,280 bytes; a little of that is the server's own.
+const MAX_BYTES: usize = 1_048_000;
+
+/// Fewer versions than this are too few: whoever may write could push out the good ones.
+const ENOUGH_VERSIONS: u64 = 50;
+
+/// Versions that a server keeps where nothing else is configured.
+const DEFAULT_VERSIONS: u64 = 10;
+
+/// A KV engine of one server, logged in to once for all nodes.
+pub struct Vault {
+    name: String,
+    config: VaultStore,
+    http: Rc<Http>,
+    client: OnceCell<Client>,
+    session: Session,
+}
+
+/// Why the server did not do it. Holds the status, never the server's words.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer.
+    #[error(transparent)]
+    Http(#[from] web::Error),
+    /// A secret for the login cannot be read.
+    #[error("logging in to {origin}")]
+    Secret { origin: String, source: secret::Error },
+    /// The login is refused.
+    #[error("logging in to {origin} by {method}: status {status}, refused")]
+    LoginRefused { origin: String, method: &'static str, status: u16 },
+    /// Nothing answers at the login's address.
+    #[error("logging in to {origin} by {method}: no such login is mounted at `{mount}`")]
+    NoLogin { origin: String, method: &'static str, mount: String },
+    /// A wrapped secret id that is gone.
+    #[error(
+        "unwrapping the secret id at {origin}: the wrapping token is not valid any more; someone else may have unwrapped it"
+    )]
+    AlreadyUnwrapped { origin: String },
+    /// A wrapped something that is no secret id of this role.
+    #[error(
+        "unwrapping the secret id at {origin}: it was wrapped by `{creation_path}`, not as a secret id of `{mount}`"
+    )]
+    WrappedElsewhere { origin: String, creation_path: String, mount: String },
+    /// The token lacks a right.
+    #[error("{doing} {path}: status 403, permission denied")]
+    Denied { doing: &'static str, path: String },
+    /// Busy, sealed, standby, down.
+    #[error("{doing} {path}: status {status}{}", because(*status))]
+    Busy { doing: &'static str, path: String, status: u16, retry_after: Option<Duration> },
+    /// The request makes no sense to the server.
+    #[error("{doing} {path}: status {status}")]
+    Rejected { doing: &'static str, path: String, status: u16 },
+    /// The engine there is not KV version 2.
+    #[error("`{mount}` is not a KV engine of version 2")]
+    NotKv2 { mount: String },
+    /// The answer is not what the API says.
+    #[error("{doing} {path}: the answer is not what the API says")]
+    Garbled { doing: &'static str, path: String },
+    /// The facts do not fit beside those of others.
+    #[error("custom_metadata of {path} has no room left: 64 keys are the limit")]
+    NoRoom { path: String },
+}
+
+fn because(status: u16) -> &'static str {
+    match status {
+        429 => " (rate limited)",
+        412 => " (not replicated yet)",
+        472 | 473 | 300..=399 => " (standby)",
+        501 => " (not initialised)",
+        503 => " (sealed, or in maintenance)",
+        _ => "",
+    }
+}
+
+impl Failure for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Http(error) => error.fault(),
+            Self::Secret { source, .. } => source.fault(),
+            Self::Busy { .. } => Fault::Transient,
+            Self::LoginRefused { .. }
+            | Self::AlreadyUnwrapped { .. }
+            | Self::WrappedElsewhere { .. }
+            | Self::Denied { .. } => Fault::Credentials,
+            Self::NoLogin { .. }
+            | Self::Rejected { .. }
+            | Self::NotKv2 { .. }
+            | Self::Garbled { .. }
+            | Self::NoRoom { .. } => Fault::Config,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Http(error) => return error.hint(),
+            Self::Secret { source, .. } => return source.hint(),
+            Self::LoginRefused { .. } => "check the role and its credentials under `auth`, and that the role may log in from here".into(),
+            Self::NoLogin { .. } => "check `auth.*.mount` and `namespace`".into(),
+            Self::AlreadyUnwrapped { .. } => "treat the secret id as stolen: destroy it, look at the audit log, and deliver a new wrapped one".into(),
+            Self::WrappedElsewhere { .. } => "somebody put another token in its place: do not use it, and look at the audit log".into(),
+            Self::Denied { .. } => "`idkeep policy vault` prints the policy that is needed; a wrong `namespace` or `mount` looks the same".into(),
+            Self::Busy { status: 503 | 501, .. } => "unseal the server".into(),
+            Self::Busy { status: 300..=399 | 472 | 473, .. } => "let `address` lead to the active server".into(),
+            Self::Busy { .. } => return None,
+            Self::Rejected { .. } | Self::Garbled { .. } => "check `address`, `namespace` and `mount`".into(),
+            Self::NotKv2 { .. } => "`vault kv enable-versioning` makes it version 2; version 1 knows neither versions nor check-and-set, so neither races nor losses could be excluded".into(),
+            Self::NoRoom { .. } => "remove keys of others from its custom metadata".into(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Written {
+    version: u64,
+}
+
+impl Vault {
+    /// The store of this configuration; nothing is asked yet.
+    #[must_use]
+    pub fn new(name: &str, config: &VaultStore, http: Rc<Http>) -> Self {
+        Self {
+            name: name.to_owned(),
+            config: config.clone(),
+            http,
+            client: OnceCell::new(),
+            session: Session::default(),
+        }
+    }
+
+    fn client(&self) -> Result<&Client, Error> {
+        if self.client.get().is_none() {
+            let client = Client::new(&self.config, &self.http)?;
+            let _ = self.client.set(client);
+        }
+        self.client.get().ok_or_else(|| Error::NotKv2 { mount: self.config.mount.clone() })
+    }
+
+    fn path(&self, kind: &str, place: Place<'_>) -> String {
+        let path = self.config.path.fill(place.node, place.network);
+        format!("{}/{kind}/{}", self.config.mount.trim_matches('/'), path.trim_matches('/'))
+    }
+
+    async fn read_metadata(&self, place: Place<'_>, deadline: Deadline) -> Result<Metadata, Error> {
+        let client = self.client()?;
+        let path = self.path("metadata", place);
+        let doing = "reading the metadata of";
+        let answer = self
+            .session
+            .call(client, deadline, async |token| client.get(&path).token(token).send(doing, deadline).await)
+            .await?;
+        let date = answer.date();
+        match answer.status.as_u16() {
+            200 => Metadata::parse(&answer.body, date).ok_or(Error::Garbled { doing, path }),
+            404 => Ok(Metadata::none(date)),
+            _ => Err(client.refusal(&answer, doing, &path)),
+        }
+    }
+
+    async fn write_data(
+        &self,
+        place: Place<'_>,
+        envelope: &Envelope<'_>,
+        after: u64,
+        deadline: Deadline,
+    ) -> Result<u64, StoreError> {
+        let client = self.client()?;
+        let path = self.path("data", place);
+        let doing = "writing";
+        if after == 0 {
+            self.require_kv2(client, deadline).await?;
+        }
+        let body = bytes::Bytes::from_owner(body(envelope, after)?);
+        if body.len() > MAX_BYTES {
+            return Err(StoreError::TooLarge { bytes: body.len(), max: MAX_BYTES });
+        }
+        let send = async |token: &_| client.post(&path).token(token).body(body.clone()).send(doing, deadline).await;
+        let answer = self.session.call(client, deadline, send).await?;
+        match answer.status.as_u16() {
+            200 => {
+                let written: Option<Written> = client::data(&answer.body);
+                Ok(written.ok_or(Error::Garbled { doing, path })?.version)
+            }
+            400 if client::says(&answer, "check-and-set") => Err(StoreError::Conflict),
+            413 => Err(StoreError::TooLarge { bytes: body.len(), max: MAX_BYTES }),
+            500 if client::says(&answer, "too large") => {
+                Err(StoreError::TooLarge { bytes: body.len(), max: MAX_BYTES })
+            }
+            _ => Err(client.refusal(&answer, doing, &path).into()),
+        }
+    }
+
+    async fn write_facts(
+        &self,
+        place: Place<'_>,
+        custom_metadata: &[(String, String)],
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let client = self.client()?;
+        let path = self.path("metadata", place);
+        let doing = "writing the facts of";
+        let map: serde_json::Map<_, _> =
+            custom_metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let body = bytes::Bytes::from(json!({"custom_metadata": map}).to_string());
+        retry(deadline, "facts", async || {
+            let send = async |token: &_| client.post(&path).token(token).body(body.clone()).send(doing, deadline).await;
+            let answer = self.session.call(client, deadline, send).await?;
+            match answer.status.as_u16() {
+                200..=299 => Ok(()),
+                _ => Err(client.refusal(&answer, doing, &path)),
+            }
+        })
+        .await
+    }
+
+    /// On a KV engine of version 1 the same call would store the dump where nobody looks for it.
+    async fn require_kv2(&self, client: &Client, deadline: Deadline) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Mount {
+            #[serde(rename = "type")]
+            kind: String,
+            #[serde(default)]
+            options: Option<Options>,
+        }
+        #[derive(Deserialize)]
+        struct Options {
+            version: Option<String>,
+        }
+        let mount = self.config.mount.trim_matches('/');
+        let path = format!("sys/internal/ui/mounts/{mount}");
+        let doing = "looking at the mount";
+        let answer = self
+            .session
+            .call(client, deadline, async |token| client.get(&path).token(token).send(doing, deadline).await)
+            .await?;
+        match answer.status.as_u16() {
+            200 => {
+                let mount: Option<Mount> = client::data(&answer.body);
+                let is_kv2 = mount.is_some_and(|mount| {
+                    mount.kind == "kv" && mount.options.is_some_and(|options| options.version.as_deref() == Some("2"))
+                });
+                if is_kv2 { Ok(()) } else { Err(Error::NotKv2 { mount: self.config.mount.clone() }) }
+            }
+            _ => Err(client.refusal(&answer, doing, &path)),
+        }
+    }
+
+    /// What the token may do on a path; `None` where the server does not say.
+    async fn capabilities(&self, path: &str, deadline: Deadline) -> Result<Option<Vec<String>>, Error> {
+        #[derive(Deserialize)]
+        struct Capabilities {
+            capabilities: Vec<String>,
+        }
+        let client = self.client()?;
+        let body = bytes::Bytes::from(json!({"paths": [path]}).to_string());
+        let doing = "asking for the rights on";
+        let send = async |token: &_| {
+            client.post("sys/capabilities-self").token(token).body(body.clone()).send(doing, deadline).await
+        };
+        let answer = self.session.call(client, deadline, send).await?;
+        match answer.status.as_u16() {
+            200 => Ok(client::data::<Capabilities>(&answer.body).map(|answer| answer.capabilities)),
+            403 => Ok(None),
+            _ => Err(client.refusal(&answer, doing, path)),
+        }
+    }
+
+    async fn look(&self, place: Place<'_>, deadline: Deadline) -> Result<Vec<Note>, Error> {
+        let mut notes = Vec::new();
+        let data = self.path("data", place);
+        let metadata = self.path("metadata", place);
+        let rules: [(&str, &[&str], &[&str]); 2] = [
+            (&data, &["create", "update"], &["read", "delete", "root", "sudo"]),
+            (&metadata, &["create", "read", "update"], &["delete", "root", "sudo"]),
+        ];
+        for (path, needed, too_much) in rules {
+            let Some(rights) = self.capabilities(path, deadline).await? else {
+                notes.push(Note::Unknown(format!(
+                    "the rights on {path}: this token may not ask for them (`sys/capabilities-self`)"
+                )));
+                continue;
+            };
+            let has = |right: &&&str| rights.iter().any(|held| held == **right);
+            let is_root = rights.iter().any(|held| held == "root");
+            let missing: Vec<&str> = needed.iter().filter(|right| !is_root && !has(right)).copied().collect();
+            let excess: Vec<&str> = too_much.iter().filter(has).copied().collect();
+            if !missing.is_empty() {
+                notes.push(Note::TooLittle(
+                    format!("{path}: {} is missing", missing.join(", ")),
+                    "`idkeep policy vault` prints what is needed".into(),
+                ));
+            }
+            if !excess.is_empty() {
+                notes.push(Note::TooMuch(
+                    format!("{path}: the agent may {}, and needs not", excess.join(", ")),
+                    format!(
+                        "take `{}` out of the policy; `idkeep policy vault` prints what is needed",
+                        excess.join("`, `")
+                    ),
+                ));
+            }
+            if missing.is_empty() && excess.is_empty() {
+                notes.push(Note::Fine(format!("{path}: {}", rights.join(", "))));
+            }
+        }
+        match self.read_metadata(place, deadline).await {
+            Ok(stored) => {
+                notes.extend(retention_notes(&stored, &metadata));
+                if stored.current_version == 0 {
+                    self.require_kv2(self.client()?, deadline).await?;
+                }
+            }
+            Err(Error::Denied { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(notes)
+    }
+}
+
+fn retention_notes(stored: &Metadata, metadata: &str) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let secret = metadata.replacen("/metadata/", "/", 1);
+    let (keeps, source) = match stored.max_versions {
+        0 => (DEFAULT_VERSIONS, "the server's default, unless its mount says otherwise"),
+        number => (number, "as set for this secret"),
+    };
+    if keeps < ENOUGH_VERSIONS {
+        notes.push(Note::Unwise(
+            format!(
+                "{secret}: {keeps} versions are kept ({source}); enough wrong ones in a row push out the right one"
+            ),
+            format!("vault kv metadata put -max-versions={ENOUGH_VERSIONS} {secret}"),
+        ));
+    }
+    if stored.deletes_by_itself() {
+        notes.push(Note::Unwise(
+            format!("{secret}: versions are deleted by themselves after {}", stored.delete_version_after),
+            format!("vault kv metadata put -delete-version-after=0s {secret}"),
+        ));
+    }
+    notes
+}
+
+impl Store for Vault {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn head<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Head, StoreError>> {
+        Box::pin(async move { Ok(self.read_metadata(place, deadline).await?.into_head()) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        place: Place<'a>,
+        envelope: &'a Envelope<'a>,
+        facts: &'a Facts,
+        head: &'a Head,
+        deadline: Deadline,
+    ) -> Local<'a, Result<Version, StoreError>> {
+        Box::pin(async move {
+            let after = head.current.as_ref().and_then(|current| current.version.0.parse().ok()).unwrap_or(0);
+            // Whether the facts fit is known before anything is written.
+            metadata::beside(head, facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
+            let version = self.write_data(place, envelope, after, deadline).await?.to_string();
+            let facts = facts.of_version(&version);
+            let beside =
+                metadata::beside(head, &facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
+            self.write_facts(place, &beside, deadline).await?;
+            Ok(Version(version))
+        })
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        place: Place<'a>,
+        facts: &'a Facts,
+        head: &'a Head,
+        deadline: Deadline,
+    ) -> Local<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut all = head.beside.clone();
+            all.extend(facts.to_map());
+            Ok(self.write_facts(place, &all, deadline).await?)
+        })
+    }
+
+    fn probe<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Vec<Note>, StoreError>> {
+        Box::pin(async move { Ok(self.look(place, deadline).await?) })
+    }
+
+    fn close(&self) -> Local<'_, ()> {
+        Box::pin(async move {
+            if let Some(client) = self.client.get() {
+                self.session.revoke(client).await;
+            }
+        })
+    }
+}
+
+/// `{"options": {"cas": n}, "data": {"content": …, "encoding": …}}`, the dump as one string, in memory that is wiped.
+fn body(envelope: &Envelope<'_>, after: u64) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let armored;
+    let (content, encoding) = match envelope {
+        Envelope::Plain(identities) => {
+            let text = std::str::from_utf8(identities.expose()).map_err(|_| crate::seal::Error::Seal)?;
+            (text, "json")
+        }
+        Envelope::Sealed(sealed) => {
+            armored = sealed.armored()?;
+            (armored.as_str(), "age")
+        }
+    };
+    // Every byte may become two (a quote) or, for the rare control character, six: room for all, so that nothing moves.
+    let escapes = content.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)).count();
+    let mut body = Zeroizing::new(Vec::with_capacity(content.len() + 5 * escapes + 128));
+    body.extend_from_slice(
+        format!("{{\"options\":{{\"cas\":{after}}},\"data\":{{\"encoding\":\"{encoding}\",\"content\":").as_bytes(),
+    );
+    serde_json::to_writer(&mut *body, content).map_err(|_| crate::seal::Error::Seal)?;
+    body.extend_from_slice(b"}}");
+    Ok(body)
+}

@@ -1,0 +1,295 @@
+//! Logging in: one token for all nodes, renewed or replaced when it runs out, given back at the end.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Error;
+use super::client::{self, Client};
+use crate::config::VaultAuth;
+use crate::http::Answer;
+use crate::retry::{Deadline, retry};
+use crate::secret;
+
+/// The token of one server.
+#[derive(Default)]
+pub(super) struct Session {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<Token>,
+    /// A secret id can be unwrapped once, and may be needed for more than one login.
+    unwrapped: Option<SecretString>,
+}
+
+struct Token {
+    value: SecretString,
+    /// Whether it is ours to renew and to revoke.
+    is_own: bool,
+    is_renewable: bool,
+    renew_at: Option<Instant>,
+}
+
+#[derive(Deserialize)]
+struct LoginAnswer {
+    auth: AuthAnswer,
+}
+
+#[derive(Deserialize)]
+struct AuthAnswer {
+    client_token: SecretString,
+    #[serde(default)]
+    lease_duration: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+impl Token {
+    fn new(auth: AuthAnswer) -> Self {
+        let lease = Duration::from_secs(auth.lease_duration);
+        Self {
+            value: auth.client_token,
+            is_own: true,
+            is_renewable: auth.renewable,
+            renew_at: (!lease.is_zero()).then(|| Instant::now() + lease.mul_f64(0.66)),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.renew_at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+impl Session {
+    /// Makes a call with the token at hand. A 403 because the token has run out is answered by one new login.
+    pub(super) async fn call(
+        &self,
+        client: &Client,
+        deadline: Deadline,
+        call: impl AsyncFn(&SecretString) -> Result<Answer, Error>,
+    ) -> Result<Answer, Error> {
+        let token = self.token(client, deadline).await?;
+        let answer = call(&token).await?;
+        if answer.status.as_u16() != 403 || !self.is_dead(client, &token, deadline).await {
+            return Ok(answer);
+        }
+        tracing::info!("the token of the store has run out, logging in again");
+        let token = self.replace(&token, client, deadline).await?;
+        call(&token).await
+    }
+
+    async fn token(&self, client: &Client, deadline: Deadline) -> Result<SecretString, Error> {
+        let mut state = self.state.lock().await;
+        if let Some(token) = &state.token {
+            if !token.is_due() {
+                return Ok(token.value.clone());
+            }
+            if token.is_renewable
+                && let Some(renewed) = renew(client, &token.value, deadline).await
+            {
+                let value = renewed.value.clone();
+                state.token = Some(renewed);
+                return Ok(value);
+            }
+        }
+        log_in(&mut state, client, deadline).await
+    }
+
+    async fn replace(&self, dead: &SecretString, client: &Client, deadline: Deadline) -> Result<SecretString, Error> {
+        let mut state = self.state.lock().await;
+        match &state.token {
+            Some(token) if token.value.expose_secret() != dead.expose_secret() => Ok(token.value.clone()),
+            _ => log_in(&mut state, client, deadline).await,
+        }
+    }
+
+    /// True if the server does not know the token any more, so that a 403 was not about rights.
+    async fn is_dead(&self, client: &Client, token: &SecretString, deadline: Deadline) -> bool {
+        if matches!(client.config().auth, VaultAuth::Token(_)) {
+            return false;
+        }
+        let answer = client.get("auth/token/lookup-self").token(token).send("looking up the token at", deadline).await;
+        answer.is_ok_and(|answer| answer.status.as_u16() == 403)
+    }
+
+    /// Gives back a token of our own, so that leases do not pile up.
+    pub(super) async fn revoke(&self, client: &Client) {
+        let mut state = self.state.lock().await;
+        state.unwrapped = None;
+        let Some(token) = state.token.take().filter(|token| token.is_own) else { return };
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let answer =
+            client.post("auth/token/revoke-self").token(&token.value).send("revoking the token at", deadline).await;
+        match answer {
+            Ok(answer) if answer.status.is_success() => tracing::debug!("store token revoked"),
+            // Batch tokens cannot be revoked and hold no lease.
+            Ok(answer) if answer.status.as_u16() == 400 => {}
+            Ok(answer) => tracing::warn!(
+                status = answer.status.as_u16(),
+                "the store's token could not be revoked and lives on until it runs out"
+            ),
+            Err(error) => tracing::warn!(
+                error = crate::error::chain(&error),
+                "the store's token could not be revoked and lives on until it runs out"
+            ),
+        }
+    }
+}
+
+async fn renew(client: &Client, token: &SecretString, deadline: Deadline) -> Option<Token> {
+    let request = client.post("auth/token/renew-self").token(token);
+    let answer = request.send("renewing the token at", deadline).await.ok()?;
+    let answer: LoginAnswer = serde_json::from_slice(&answer.body).ok()?;
+    let renewed = Token::new(answer.auth);
+    // At the end of its maximal life a renewal gives next to nothing: better a new login.
+    (renewed.renew_at? > Instant::now() + Duration::from_millis(300)).then_some(renewed)
+}
+
+async fn log_in(state: &mut State, client: &Client, deadline: Deadline) -> Result<SecretString, Error> {
+    let token: Token = retry(deadline, "login", async || -> Result<Token, Error> {
+        let config = client.config();
+        let token = match &config.auth {
+            VaultAuth::Token(reference) => Token {
+                value: secret::resolve(reference).map_err(|source| unreadable(client, source))?,
+                is_own: false,
+                is_renewable: false,
+                renew_at: None,
+            },
+            VaultAuth::Approle { role_id, secret_id, wrapped, mount } => {
+                let secret_id = if *wrapped {
+                    unwrapped(state, secret_id, mount, client, deadline).await?
+                } else {
+                    secret::resolve(secret_id).map_err(|source| unreadable(client, source))?
+                };
+                let mut body = json!({"role_id": role_id, "secret_id": secret_id.expose_secret()});
+                let result = post(client, "approle", mount, &body, deadline).await;
+                wipe(&mut body);
+                result?
+            }
+            VaultAuth::Kubernetes { role, mount, token_file } => {
+                let jwt = secret::guarded_text(token_file).map_err(|source| unreadable(client, source))?;
+                with_jwt(client, "kubernetes", mount, role, &jwt, deadline).await?
+            }
+            VaultAuth::Jwt { role, mount, token } => {
+                let jwt = secret::resolve(token).map_err(|source| unreadable(client, source))?;
+                with_jwt(client, "jwt", mount, role, &jwt, deadline).await?
+            }
+            VaultAuth::Cert { role, mount } => {
+                let body = role.as_ref().map_or_else(|| json!({}), |role| json!({"name": role}));
+                post(client, "cert", mount, &body, deadline).await?
+            }
+        };
+        Ok(token)
+    })
+    .await?;
+    tracing::debug!(origin = client.origin, "logged in to the store");
+    let value = token.value.clone();
+    state.token = Some(token);
+    Ok(value)
+}
+
+async fn with_jwt(
+    client: &Client,
+    method: &'static str,
+    mount: &str,
+    role: &str,
+    jwt: &SecretString,
+    deadline: Deadline,
+) -> Result<Token, Error> {
+    let mut body = json!({"role": role, "jwt": jwt.expose_secret()});
+    let result = post(client, method, mount, &body, deadline).await;
+    wipe(&mut body);
+    result
+}
+
+/// JSON holds its strings in plain `String`s: they are wiped here, whatever the allocator does later.
+fn wipe(body: &mut serde_json::Value) {
+    use zeroize::Zeroize as _;
+    for value in body.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        if let serde_json::Value::String(text) = value {
+            text.zeroize();
+        }
+    }
+}
+
+async fn post(
+    client: &Client,
+    method: &'static str,
+    mount: &str,
+    body: &serde_json::Value,
+    deadline: Deadline,
+) -> Result<Token, Error> {
+    let mount = mount.trim_matches('/');
+    let path = format!("auth/{mount}/login");
+    let doing = "logging in at";
+    let answer = client.post(&path).secret_json(body).send(doing, deadline).await?;
+    match answer.status.as_u16() {
+        200 => {
+            let answer: Option<LoginAnswer> = serde_json::from_slice(&answer.body).ok();
+            Ok(Token::new(answer.ok_or(Error::Garbled { doing, path })?.auth))
+        }
+        404 => Err(Error::NoLogin { origin: client.origin.clone(), method, mount: mount.to_owned() }),
+        status @ (400 | 401 | 403) => Err(Error::LoginRefused { origin: client.origin.clone(), method, status }),
+        _ => Err(client.refusal(&answer, doing, &path)),
+    }
+}
+
+/// The secret id inside a wrapping token, after a look at who wrapped it.
+async fn unwrapped(
+    state: &mut State,
+    reference: &crate::config::SecretRef,
+    mount: &str,
+    client: &Client,
+    deadline: Deadline,
+) -> Result<SecretString, Error> {
+    #[derive(Deserialize)]
+    struct Lookup {
+        creation_path: String,
+    }
+    #[derive(Deserialize)]
+    struct Unwrapped {
+        secret_id: SecretString,
+    }
+    if let Some(secret_id) = &state.unwrapped {
+        return Ok(secret_id.clone());
+    }
+    let wrapping = secret::resolve(reference).map_err(|source| unreadable(client, source))?;
+    let origin = client.origin.clone();
+    let gone = || Error::AlreadyUnwrapped { origin: origin.clone() };
+    let mut body = json!({"token": wrapping.expose_secret()});
+    let request = client.post("sys/wrapping/lookup").secret_json(&body);
+    wipe(&mut body);
+    let answer = request.send("looking up the wrapping token at", deadline).await?;
+    let creation_path = match answer.status.as_u16() {
+        200 => client::data::<Lookup>(&answer.body).ok_or_else(gone)?.creation_path,
+        400 | 403 | 404 => return Err(gone()),
+        _ => return Err(client.refusal(&answer, "looking up the wrapping token at", "sys/wrapping/lookup")),
+    };
+    let mount = mount.trim_matches('/');
+    let is_secret_id =
+        creation_path.starts_with(&format!("auth/{mount}/role/")) && creation_path.ends_with("/secret-id");
+    if !is_secret_id {
+        let creation_path = creation_path.chars().filter(|c| !c.is_control()).take(128).collect();
+        return Err(Error::WrappedElsewhere { origin, creation_path, mount: mount.to_owned() });
+    }
+    let answer =
+        client.post("sys/wrapping/unwrap").token(&wrapping).send("unwrapping the secret id at", deadline).await?;
+    match answer.status.as_u16() {
+        200 => {
+            let secret_id = client::data::<Unwrapped>(&answer.body).ok_or_else(gone)?.secret_id;
+            Ok(state.unwrapped.insert(secret_id).clone())
+        }
+        400 | 403 | 404 => Err(gone()),
+        _ => Err(client.refusal(&answer, "unwrapping the secret id at", "sys/wrapping/unwrap")),
+    }
+}
+
+fn unreadable(client: &Client, source: secret::Error) -> Error {
+    Error::Secret { origin: client.origin.clone(), source }
+}

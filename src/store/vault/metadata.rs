@@ -1,0 +1,191 @@
+//! The metadata of a secret: its versions, our facts, the keys of others.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::client;
+use crate::store::{Current, Facts, Head, Version};
+
+/// Limits of `custom_metadata`: keys, and bytes of one value.
+const MAX_KEYS: usize = 64;
+const MAX_VALUE: usize = 512;
+
+/// Facts of older versions are kept under this prefix and the version's number.
+const HISTORY: &str = "idkeep_v";
+
+/// Facts of this many older versions are kept, and beyond them the newest of every other participant.
+const HISTORY_LENGTH: usize = 10;
+
+/// What the server says about a secret.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Metadata {
+    #[serde(default)]
+    pub(super) current_version: u64,
+    #[serde(default)]
+    pub(super) max_versions: u64,
+    #[serde(default)]
+    pub(super) delete_version_after: String,
+    #[serde(default)]
+    custom_metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    versions: BTreeMap<String, VersionInfo>,
+    #[serde(skip)]
+    now: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+struct VersionInfo {
+    created_time: Timestamp,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+impl Metadata {
+    pub(super) fn parse(body: &[u8], date: Option<Timestamp>) -> Option<Self> {
+        let metadata: Self = client::data(body)?;
+        Some(Self { now: date.unwrap_or_else(Timestamp::now), ..metadata })
+    }
+
+    pub(super) fn none(date: Option<Timestamp>) -> Self {
+        Self { now: date.unwrap_or_else(Timestamp::now), ..Self::default() }
+    }
+
+    pub(super) fn deletes_by_itself(&self) -> bool {
+        !matches!(self.delete_version_after.as_str(), "" | "0s")
+    }
+
+    pub(super) fn into_head(self) -> Head {
+        let custom = self.custom_metadata.unwrap_or_default();
+        let current = self.versions.get(&self.current_version.to_string()).map(|info| Current {
+            version: Version(self.current_version.to_string()),
+            created_at: info.created_time,
+            is_alive: info.is_alive(self.now),
+        });
+        // A current version that is not listed any more has been pushed out: as good as destroyed.
+        let lost = (current.is_none() && self.current_version > 0).then(|| Current {
+            version: Version(self.current_version.to_string()),
+            created_at: Timestamp::default(),
+            is_alive: false,
+        });
+        Head {
+            current: current.or(lost),
+            facts: Facts::from_map(&custom),
+            created_at: self.versions.values().map(|info| info.created_time).collect(),
+            now: self.now,
+            beside: custom.into_iter().filter(|(key, _)| !Facts::is_key(key)).collect(),
+            keeps: Some(self.max_versions),
+        }
+    }
+}
+
+impl VersionInfo {
+    /// A deletion time may lie ahead: `delete_version_after`.
+    fn is_alive(&self, now: Timestamp) -> bool {
+        let is_deleted =
+            !self.deletion_time.is_empty() && self.deletion_time.parse().is_ok_and(|at: Timestamp| at <= now);
+        !self.destroyed && !is_deleted
+    }
+}
+
+/// All of `custom_metadata` as it is to be written: others' keys, facts of older versions, these facts.
+/// `None` where that does not fit.
+pub(super) fn beside(head: &Head, facts: &Facts) -> Option<Vec<(String, String)>> {
+    let new = facts.to_map();
+    let is_history = |key: &str| history_number(key).is_some();
+    let (mut history, others): (Vec<_>, Vec<_>) = head.beside.iter().cloned().partition(|(key, _)| is_history(key));
+    if let Some(old) =
+        head.facts.as_ref().filter(|old| !old.stored_version.is_empty() && old.stored_version != facts.stored_version)
+    {
+        let key = format!("{HISTORY}{}", old.stored_version);
+        history.retain(|(known, _)| *known != key);
+        history.push((key, old.to_history(MAX_VALUE)));
+    }
+    let room = MAX_KEYS.checked_sub(new.len() + others.len())?;
+    let mut all = others;
+    all.extend(kept(history, &facts.participant_id, room));
+    all.extend(new);
+    Some(all)
+}
+
+/// The newest of the history, and the newest entry of every other participant before it.
+fn kept(mut history: Vec<(String, String)>, current: &str, room: usize) -> Vec<(String, String)> {
+    history.sort_by_key(|(key, _)| std::cmp::Reverse(history_number(key)));
+    let mut seen = vec![current.to_owned()];
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for entry in history {
+        let id = participant(&entry.1);
+        if seen.contains(&id) {
+            rest.push(entry);
+        } else {
+            seen.push(id);
+            first.push(entry);
+        }
+    }
+    rest.truncate(HISTORY_LENGTH.saturating_sub(first.len()));
+    first.into_iter().chain(rest).take(room).collect()
+}
+
+fn history_number(key: &str) -> Option<u64> {
+    key.strip_prefix(HISTORY)?.parse().ok()
+}
+
+fn participant(line: &str) -> String {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    line["participant_id"].as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(participant: &str, version: u64) -> Facts {
+        Facts {
+            digest: format!("sha256:{version}"),
+            participant_id: participant.to_owned(),
+            party_hint: Some(format!("hint-of-{participant}")),
+            stored_version: version.to_string(),
+            ..Facts::default()
+        }
+    }
+
+    /// What is beside the data after these versions were written one after the other.
+    fn after(participants: &[&str], others: usize) -> Vec<(String, String)> {
+        let mut head =
+            Head { beside: (0..others).map(|i| (format!("team-{i}"), "x".into())).collect(), ..Head::default() };
+        for (index, participant) in participants.iter().enumerate() {
+            let all = beside(&head, &facts(participant, index as u64 + 1)).unwrap();
+            let map: BTreeMap<String, String> = all.iter().cloned().collect();
+            head.facts = Facts::from_map(&map);
+            head.beside = all.into_iter().filter(|(key, _)| !Facts::is_key(key)).collect();
+        }
+        head.beside
+    }
+
+    #[test]
+    fn the_facts_of_older_versions_stay() {
+        let beside = after(&["old", "new"], 1);
+        assert!(beside.contains(&("team-0".into(), "x".into())));
+        let old = beside.iter().find(|(key, _)| key == "idkeep_v1").unwrap();
+        assert!(old.1.contains("hint-of-old"), "{}", old.1);
+    }
+
+    #[test]
+    fn the_hint_of_an_old_identity_survives_many_versions() {
+        let mut participants = vec!["old"];
+        participants.extend(std::iter::repeat_n("new", 100));
+        let beside = after(&participants, 0);
+        assert!(beside.iter().any(|(key, value)| key == "idkeep_v1" && value.contains("hint-of-old")));
+        assert!(beside.len() <= HISTORY_LENGTH);
+    }
+
+    #[test]
+    fn keys_of_others_come_first() {
+        assert_eq!(after(&["a", "b", "c"], 60).iter().filter(|(key, _)| key.starts_with("team")).count(), 60);
+        let full = Head { beside: (0..61).map(|i| (format!("team-{i}"), "x".into())).collect(), ..Head::default() };
+        assert!(beside(&full, &facts("a", 1)).is_none());
+    }
+}
