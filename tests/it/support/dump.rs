@@ -551,7 +551,7 @@ pub fn rsa_numbers(mut der: &[u8]) -> Vec<Vec<u8>> {
             short => (der[0], 2, usize::from(short)),
         };
         // Into sequences and the octet string that holds PKCS #1, past everything else.
-        let inside = (tag == 0x30 && length > 100) || (tag == 0x04 && length > 100);
+        let inside = matches!(tag, 0x30 | 0x04) && length > 100;
         if tag == 0x02 && length >= 100 {
             let number = &der[header..header + length];
             found.push(number.strip_prefix(&[0]).unwrap_or(number).to_vec());

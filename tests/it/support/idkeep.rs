@@ -375,8 +375,7 @@ impl Collected {
         let Self { bytes, reading, .. } = self;
         // A grandchild may hold the pipe open; what it would say is not waited for.
         let _ = block_on(async { tokio::time::timeout(Duration::from_secs(5), reading).await });
-        let text = String::from_utf8_lossy(&bytes.lock().unwrap()).into_owned();
-        text
+        String::from_utf8_lossy(&bytes.lock().unwrap()).into_owned()
     }
 
     fn wait_for(&self, wanted: &str) {
