@@ -101,7 +101,7 @@ fn an_older_dump_begins_as_published_ones_do() {
         encryption.starts_with("CswCEskCCmEQAhpbMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"),
         "{encryption}"
     );
-    assert_eq!(encryption.len(), 448);
+    assert_eq!(encryption.len(), 452);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn a_program_that_wants_to_print_is_held_until_it_is_released() {
         "-c",
         "here=canary-in-memory; echo before >&2; echo '{\"a\":1}'; exit 3",
     ]);
-    assert_eq!(blocked.stderr(), "before\n");
+    blocked.wait_for_stderr("before\n");
     let hits = memory::scan(blocked.pid(), &[("canary", b"canary-in-memory".to_vec())]);
     assert!(!hits.is_empty());
     let outcome = blocked.release();

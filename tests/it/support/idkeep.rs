@@ -264,8 +264,13 @@ impl Blocked {
         self.running.pid
     }
 
+    /// What it said on stderr; the last words before the report may still be on their way.
     pub fn stderr(&self) -> String {
         self.running.stderr()
+    }
+
+    pub fn wait_for_stderr(&self, text: &str) {
+        self.running.wait_for_stderr(text);
     }
 
     /// Lets it print, and waits for its end.
