@@ -4,6 +4,7 @@
 //! Test code is synchronous; servers of ours run on one shared background runtime.
 #![allow(dead_code)]
 
+pub mod age;
 pub mod client;
 pub mod dump;
 pub mod idkeep;

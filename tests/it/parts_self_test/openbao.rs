@@ -92,6 +92,11 @@ fn every_login_without_a_certificate_gives_the_least_rights() {
 
     let (role_id, _) = bao.approle("wrapped", &["a-wrapped"], json!({}));
     let wrapped = bao.wrapped_secret_id("wrapped");
+    let about = bao.must("POST", "sys/wrapping/lookup", json!({ "token": wrapped }));
+    assert_eq!(
+        about["data"]["creation_path"],
+        "auth/approle/role/wrapped/secret-id"
+    );
     let (status, secret) = bao.api_as(&wrapped, None, "POST", "sys/wrapping/unwrap", None);
     assert_eq!(status, 200, "{secret}");
     assert_eq!(

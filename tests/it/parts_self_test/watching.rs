@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::age::AgeKey;
 use crate::support::client::Client;
 use crate::support::dump::Dump;
-use crate::support::idkeep::Idkeep;
+use crate::support::idkeep::{Idkeep, Signal};
+use crate::support::issuer::Issuer;
 use crate::support::memory;
+use crate::support::oidc::OidcProvider;
+use crate::support::openbao::OpenBao;
 use crate::support::pki::Pki;
 use crate::support::proxy::{Fault, FaultProxy, HttpProxy, refused};
 use crate::support::server::Tls;
@@ -32,7 +36,7 @@ fn a_secret_in_another_processs_memory_is_found_in_every_form() {
         let hits = memory::scan_for(running.pid(), &[("the secret".into(), secret.clone())]);
         assert!(!hits.is_empty());
         assert!(memory::scan_for(running.pid(), &[("another".into(), vec![0xA5; 32])]).is_empty());
-        running.signal("KILL");
+        running.signal(Signal::KILL);
         assert_eq!(running.wait().signal, Some(9));
     }
 }
@@ -133,4 +137,23 @@ fn the_http_proxy_tells_tunnels_from_what_was_sent_in_clear() {
 fn the_base_path_of_the_stand_in_is_the_documented_one() {
     assert_eq!(BASE, "/api/validator");
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("dev").exists());
+}
+
+#[test]
+fn the_stock_age_opens_what_was_sealed_to_its_key_alone() {
+    let (key, other) = (AgeKey::new(), AgeKey::new());
+    let sealed = key.seal(b"identities");
+    assert!(sealed.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----"));
+    assert_eq!(key.open(&sealed).unwrap(), b"identities");
+    assert!(other.open(&sealed).is_err());
+}
+
+#[test]
+fn servers_can_be_shared_by_tests_in_a_static() {
+    fn shared<T: Send + Sync>() {}
+    shared::<OpenBao>();
+    shared::<OidcProvider>();
+    shared::<Issuer>();
+    shared::<Validator>();
+    shared::<Pki>();
 }

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Pid;
+pub use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -231,12 +233,9 @@ impl Running {
         self.stdout.wait_for(text);
     }
 
-    /// Sends a signal such as `TERM`.
-    pub fn signal(&self, name: &str) {
-        let sent = std::process::Command::new("kill")
-            .args(["-s", name, &self.pid.to_string()])
-            .status();
-        assert!(sent.unwrap().success(), "SIG{name} was not sent");
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     pub fn is_running(&mut self) -> bool {
