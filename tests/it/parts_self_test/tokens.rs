@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::support::client::{Client, basic};
 use crate::support::issuer::{Answer as TokenAnswer, Basic, Discovery, Flavour, Issuer};
 use crate::support::oidc::{self, OidcProvider};
-use crate::support::server::Gate;
+use crate::support::pki::Pki;
+use crate::support::server::{Gate, Tls};
 use crate::support::validator::Validator;
 use crate::support::{issuer, jwt};
 
@@ -336,4 +337,31 @@ fn requests_under_way_together_are_counted() {
     });
     assert_eq!(issuer.server().most_in_flight(), 3);
     assert_eq!(issuer.server().connections(), 3);
+}
+
+#[test]
+fn our_issuer_and_the_validator_meet_over_tls() {
+    let pki = Pki::new();
+    let issuer = Issuer::settings().tls(Tls::of(&pki)).start();
+    let client = Client::new(issuer.ca_file.as_deref());
+    let header = basic(&issuer.client_id, &issuer.client_secret);
+    let fields = [GRANT, ("audience", issuer::AUDIENCE)];
+    let answer = client
+        .form(&issuer.token_url(), &[("authorization", &header)], &fields)
+        .unwrap();
+    let validator = Validator::trusting(&issuer.jwks_uri(), issuer.ca_file.as_deref());
+    let validator = validator
+        .user(&issuer.subject())
+        .dump(b"{}")
+        .tls(Tls::of(&pki))
+        .start();
+    assert!(validator.endpoint().starts_with("https://"));
+    assert_eq!(
+        client
+            .get_with_token(&validator.identities_url(), &token(&answer))
+            .unwrap()
+            .status,
+        200
+    );
+    assert!(Client::new(None).get(&issuer.jwks_uri()).is_err());
 }
