@@ -1,0 +1,7 @@
+//! The support tried by itself: what a test later relies on is seen to hold here.
+
+mod dumps;
+mod openbao;
+mod tokens;
+mod validator;
+mod watching;

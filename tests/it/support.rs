@@ -1,0 +1,57 @@
+//! Everything that the tests stand on: real servers started and stopped, strict stand-ins for what does not
+//! install here, and the real binary run against them.
+//!
+//! Test code is synchronous; servers of ours run on one shared background runtime.
+#![allow(dead_code)]
+
+pub mod age;
+pub mod client;
+pub mod dump;
+pub mod idkeep;
+pub mod issuer;
+pub mod jwt;
+pub mod keys;
+pub mod memory;
+pub mod oidc;
+pub mod openbao;
+pub mod parts;
+pub mod pki;
+pub mod process;
+pub mod proxy;
+pub mod server;
+pub mod validator;
+
+use std::future::Future;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+/// The runtime of all servers and clients of the tests; it lives as long as the test process.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .thread_name("support")
+            .build()
+            .unwrap()
+    })
+}
+
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    runtime().block_on(future)
+}
+
+/// Asks until there is an answer, for what gives no event to wait for; panics after `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(started.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
