@@ -103,7 +103,6 @@ pub struct Sync {
     pub dry_run: bool,
     /// Let another participant (this one, if an id is given) follow the stored one.
     #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true)]
-    #[expect(clippy::option_option, reason = "clap's way to tell `--flag` from `--flag=value`")]
     pub accept_new_identity: Option<Option<String>>,
 }
 

@@ -53,7 +53,7 @@ impl fmt::Debug for AccessToken {
 
 /// When a token of this lifetime is renewed: max(half of it, min(it − 60 s, 80 % of it)).
 fn renew_after(lifetime: Duration) -> Duration {
-    let late = lifetime.saturating_sub(Duration::from_secs(60)).min(lifetime.mul_f64(0.8));
+    let late = lifetime.saturating_sub(Duration::from_mins(1)).min(lifetime.mul_f64(0.8));
     late.max(lifetime / 2)
 }
 

@@ -175,9 +175,7 @@ impl Validator {
         let ready = retry(deadline, "readyz", async || match self.readyz(http, deadline).await {
             Ok(200) => Ok(()),
             Ok(404) => Err(Error::WrongBase { origin: self.origin() }),
-            Ok(status @ (300..=399 | 400..=499)) if status != 429 => {
-                Err(Error::Unexpected { origin: self.origin(), status })
-            }
+            Ok(status @ (300..=499)) if status != 429 => Err(Error::Unexpected { origin: self.origin(), status }),
             Ok(status) => Err(Error::Busy { origin: self.origin(), status, retry_after: None }),
             Err(error) => Err(error),
         });

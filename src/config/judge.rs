@@ -357,7 +357,7 @@ impl Config {
                     all.push((format!("{path}.auth.kubernetes.token_file"), Reference::GuardedFile(token_file)));
                 }
                 VaultAuth::Approle { secret_id, .. } => {
-                    all.push((format!("{path}.auth.approle.secret_id"), Reference::Secret(secret_id)))
+                    all.push((format!("{path}.auth.approle.secret_id"), Reference::Secret(secret_id)));
                 }
                 VaultAuth::Jwt { token, .. } => all.push((format!("{path}.auth.jwt.token"), Reference::Secret(token))),
                 VaultAuth::Cert { .. } => {}

@@ -120,10 +120,10 @@ impl<'a> Shape<'a> {
         for (key, _) in entries {
             if known(&key.value).is_none() {
                 // Inside a secret's place the unknown key may be the secret.
-                let named = if secret { "this key".to_owned() } else { format!("`{}`", key.value) };
+                let shown = if secret { "this key".to_owned() } else { format!("`{}`", key.value) };
                 let path = if secret { path.to_owned() } else { join(path, &key.value) };
                 let fix = format!("use one of {}", names.join(", "));
-                self.findings.mistake_at(Place::from(key.referenced), &path, format!("{named} is not known here"), fix);
+                self.findings.mistake_at(Place::from(key.referenced), &path, format!("{shown} is not known here"), fix);
                 return self.placeholder(schema);
             }
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base16ct::lower::encode_string as hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -10,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::proof::{self, KeyKind, Proof};
-use super::{About, Digest, ParticipantId, hex};
+use super::{About, Digest, ParticipantId};
 use crate::config::NamespaceKey;
 use crate::error::{Failure, Fault};
 

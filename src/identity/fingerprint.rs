@@ -16,7 +16,7 @@ impl Fingerprint {
     #[must_use]
     pub fn of(public_key: &[u8]) -> Self {
         let hash = Sha256::new().chain_update(PURPOSE).chain_update(public_key).finalize();
-        Self(format!("1220{}", super::hex(&hash)))
+        Self(format!("1220{}", base16ct::lower::encode_string(&hash)))
     }
 
     /// The fingerprint, if the text is one.

@@ -38,7 +38,7 @@ pub(super) fn sign(config: &Oauth2, endpoint: &Endpoint) -> Result<SecretString,
         iss: &config.client_id,
         sub: &config.client_id,
         aud: audience,
-        jti: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        jti: base16ct::lower::encode_string(&random),
         iat: now,
         exp: now + LIFETIME,
     };

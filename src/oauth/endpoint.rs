@@ -95,7 +95,7 @@ async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: De
     let answer = request.request_async(&send).await.map_err(|error| refusal(error, &origin, status.get()))?;
     let value = SecretString::from(answer.access_token().secret().as_str());
     let lifetime = answer.expires_in().or_else(|| lifetime_of(value.expose_secret()));
-    Ok(AccessToken::new(value, Some(lifetime.unwrap_or(Duration::from_secs(60)))))
+    Ok(AccessToken::new(value, Some(lifetime.unwrap_or(Duration::from_mins(1)))))
 }
 
 /// Seconds until the token's own `exp`.

@@ -61,7 +61,7 @@ impl Facts {
     /// As key and value; what is not known is left out.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        let time = |at: Option<Timestamp>| at.map(|at| rfc3339(at));
+        let time = |at: Option<Timestamp>| at.map(rfc3339);
         let pairs = [
             ("digest", Some(self.digest.clone())),
             ("participant_id", Some(self.participant_id.clone())),
@@ -117,7 +117,7 @@ impl Facts {
     /// One line of JSON for a version that is no longer current, in at most `max` bytes: what recovery needs first.
     #[must_use]
     pub fn to_history(&self, max: usize) -> String {
-        let captured_at = self.captured_at.map(|at| rfc3339(at)).unwrap_or_default();
+        let captured_at = self.captured_at.map(rfc3339).unwrap_or_default();
         let fields = [
             ("participant_id", self.participant_id.as_str()),
             ("party_hint", self.party_hint.as_deref().unwrap_or_default()),

@@ -114,7 +114,7 @@ pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
             Accept::Any => {
                 warning = Some(format!(
                     "accepting {offered} in place of {stored}: --accept-new-identity names no id, so any would do"
-                ))
+                ));
             }
         }
     }

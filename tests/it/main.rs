@@ -1,11 +1,6 @@
 //! The integration tests: the real binary against real servers and strict stand-ins.
 // A test that cannot go on panics, and says why.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::pedantic
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)]
 
 mod parts_self_test;
 mod support;

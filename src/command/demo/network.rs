@@ -101,5 +101,5 @@ pub(super) fn random() -> String {
     let mut bytes = [0_u8; 24];
     // Without random numbers nothing else in the demo works either.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
-    STANDARD.encode(bytes)
+    base16ct::lower::encode_string(&bytes)
 }

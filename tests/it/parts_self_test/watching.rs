@@ -22,16 +22,12 @@ use crate::support::validator::{BASE, Validator};
 fn a_secret_in_another_processs_memory_is_found_in_every_form() {
     use base64::Engine as _;
     let secret: Vec<u8> = (0..32).map(|byte| byte * 7 + 3).collect();
-    let inside = base64::engine::general_purpose::STANDARD
-        .encode([b"xy".as_slice(), &secret, b"z"].concat());
+    let inside = base64::engine::general_purpose::STANDARD.encode([b"xy".as_slice(), &secret, b"z"].concat());
     let hex: String = secret.iter().map(|byte| format!("{byte:02X}")).collect();
     // The shell holds its script in memory, and waits.
     for form in [inside, hex] {
         let shell = Idkeep::of("/bin/sh");
-        let running = shell.spawn(&[
-            "-c",
-            &format!("here={form}; echo up; exec 0<&-; kill -s STOP $$"),
-        ]);
+        let running = shell.spawn(&["-c", &format!("here={form}; echo up; exec 0<&-; kill -s STOP $$")]);
         running.wait_for_stdout("up");
         let hits = memory::scan_for(running.pid(), &[("the secret".into(), secret.clone())]);
         assert!(!hits.is_empty());
@@ -50,21 +46,14 @@ fn a_run_gives_code_and_both_outputs_and_an_empty_environment() {
     assert_eq!((outcome.code, outcome.stderr.as_str()), (7, "oops\n600\n"));
     assert_eq!(outcome.json(), json!({"home": "", "shown": "yes"}));
     assert!(secret.exists());
-    assert_eq!(
-        Idkeep::of("/bin/sh")
-            .expect(0, &["-c", "kill -l >/dev/null"])
-            .signal,
-        None
-    );
+    assert_eq!(Idkeep::of("/bin/sh").expect(0, &["-c", "kill -l >/dev/null"]).signal, None);
 }
 
 #[test]
 fn a_program_that_wants_to_print_is_held_until_it_is_released() {
     let shell = Idkeep::of("/bin/sh");
-    let blocked = shell.spawn_with_blocked_stdout(&[
-        "-c",
-        "here=canary-in-memory; echo before >&2; echo '{\"a\":1}'; exit 3",
-    ]);
+    let blocked =
+        shell.spawn_with_blocked_stdout(&["-c", "here=canary-in-memory; echo before >&2; echo '{\"a\":1}'; exit 3"]);
     blocked.wait_for_stderr("before\n");
     let hits = memory::scan(blocked.pid(), &[("canary", b"canary-in-memory".to_vec())]);
     assert!(!hits.is_empty());
@@ -74,26 +63,16 @@ fn a_program_that_wants_to_print_is_held_until_it_is_released() {
 
 #[test]
 fn the_fault_proxy_delays_cuts_resets_and_swallows() {
-    let validator = Validator::accepting("t")
-        .user("user")
-        .dump(&Dump::fresh(1).json())
-        .start();
+    let validator = Validator::accepting("t").user("user").dump(&Dump::fresh(1).json()).start();
     let proxy = FaultProxy::before(validator.server().address, Fault::None);
-    let url = validator.identities_url().replace(
-        &validator.server().address.to_string(),
-        &proxy.address.to_string(),
-    );
+    let url = validator.identities_url().replace(&validator.server().address.to_string(), &proxy.address.to_string());
     let ask = || Client::new(None).get_with_token(&url, "t");
     assert_eq!(ask().unwrap().status, 200);
     proxy.set(Fault::Delay(Duration::from_millis(300)));
     let started = Instant::now();
     assert_eq!(ask().unwrap().status, 200);
     assert!(started.elapsed() >= Duration::from_millis(300));
-    for fault in [
-        Fault::CutAfter(500),
-        Fault::ResetAfter(500),
-        Fault::ResetAfter(0),
-    ] {
+    for fault in [Fault::CutAfter(500), Fault::ResetAfter(500), Fault::ResetAfter(0)] {
         proxy.set(fault);
         assert!(ask().is_err(), "{fault:?}");
     }
@@ -103,9 +82,7 @@ fn the_fault_proxy_delays_cuts_resets_and_swallows() {
     proxy.set(Fault::BlackHole);
     let mut stream = std::net::TcpStream::connect(proxy.address).unwrap();
     std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(std::io::Read::read(&mut stream, &mut [0]).is_err());
     assert!(std::net::TcpStream::connect(refused()).is_err());
 }
@@ -117,13 +94,8 @@ fn the_http_proxy_tells_tunnels_from_what_was_sent_in_clear() {
     let proxy = HttpProxy::start();
     let curl = |url: &str| {
         let mut command = std::process::Command::new("curl");
-        command
-            .args(["-s", "-x", &proxy.url(), "--noproxy", "", "--cacert"])
-            .arg(pki.ca_file());
-        let output = command
-            .args(["-o", "/dev/null", "-w", "%{http_code}", url])
-            .output()
-            .unwrap();
+        command.args(["-s", "-x", &proxy.url(), "--noproxy", "", "--cacert"]).arg(pki.ca_file());
+        let output = command.args(["-o", "/dev/null", "-w", "%{http_code}", url]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(curl(&format!("{}/livez", validator.endpoint())), "200");

@@ -20,26 +20,11 @@ impl AgeKey {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key_file = folder.path().join("key.txt");
-        let made = Command::new(tool("age-keygen"))
-            .arg("-o")
-            .arg(&key_file)
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let made = Command::new(tool("age-keygen")).arg("-o").arg(&key_file).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let key = std::fs::read_to_string(&key_file).unwrap();
-        let recipient = key
-            .lines()
-            .find_map(|line| line.strip_prefix("# public key: "))
-            .unwrap();
-        Self {
-            recipient: recipient.to_owned(),
-            key_file,
-            folder,
-        }
+        let recipient = key.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
+        Self { recipient: recipient.to_owned(), key_file, folder }
     }
 
     /// What was sealed to this recipient, armored or not; age's complaint otherwise.
@@ -58,10 +43,7 @@ impl AgeKey {
 }
 
 fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>, String> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
@@ -69,9 +51,5 @@ fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>, String> {
     let writing = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
     let _ = writing.join().unwrap();
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+    if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }

@@ -47,9 +47,7 @@ impl Client {
             let pem = format!("{}{}", identity.certificate, identity.key);
             builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
         }
-        Self {
-            inner: builder.build().unwrap(),
-        }
+        Self { inner: builder.build().unwrap() }
     }
 
     /// Sends a request and reads its whole answer.
@@ -79,11 +77,7 @@ impl Client {
         }
         let answer = request.send().await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok(Answer {
-            status,
-            headers,
-            body: answer.bytes().await?.to_vec(),
-        })
+        Ok(Answer { status, headers, body: answer.bytes().await?.to_vec() })
     }
 
     pub fn get(&self, url: &str) -> reqwest::Result<Answer> {
@@ -91,31 +85,14 @@ impl Client {
     }
 
     pub fn get_with_token(&self, url: &str, token: &str) -> reqwest::Result<Answer> {
-        self.send(
-            "GET",
-            url,
-            &[("authorization", &format!("Bearer {token}"))],
-            None,
-        )
+        self.send("GET", url, &[("authorization", &format!("Bearer {token}"))], None)
     }
 
     /// Posts a form, as to a token endpoint.
-    pub fn form(
-        &self,
-        url: &str,
-        headers: &[(&str, &str)],
-        fields: &[(&str, &str)],
-    ) -> reqwest::Result<Answer> {
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(fields)
-            .finish();
+    pub fn form(&self, url: &str, headers: &[(&str, &str)], fields: &[(&str, &str)]) -> reqwest::Result<Answer> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let form = ("content-type", "application/x-www-form-urlencoded");
-        self.send(
-            "POST",
-            url,
-            &[headers, &[form]].concat(),
-            Some(body.into_bytes()),
-        )
+        self.send("POST", url, &[headers, &[form]].concat(), Some(body.into_bytes()))
     }
 }
 
@@ -125,8 +102,7 @@ impl Answer {
         if self.body.is_empty() {
             return Value::Null;
         }
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     pub fn text(&self) -> String {
@@ -141,13 +117,9 @@ impl Answer {
 /// `Authorization: Basic` as RFC 6749 §2.3.1 has it: both halves form-encoded first.
 pub fn basic(id: &str, secret: &str) -> String {
     use base64::Engine as _;
-    let encode =
-        |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encode(id), encode(secret));
-    format!(
-        "Basic {}",
-        base64::engine::general_purpose::STANDARD.encode(pair)
-    )
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
 
 /// The fields of a form.

@@ -33,17 +33,12 @@ impl Dump {
     /// An older node's, whose key names have a prefix such as `acme-`.
     pub fn prefixed(seed: u64, prefix: &str) -> Self {
         let name = |rest| Field::Is(format!("{prefix}{rest}"));
-        let namespace = SoftwareKey::new(seed, Purpose::Namespace, Spec::Ed25519, Format::Pkcs8)
-            .named(name("namespace"));
-        let signing = SoftwareKey::new(seed, Purpose::Signing, Spec::Ed25519, Format::Pkcs8)
-            .named(name("signing"));
-        let encryption = SoftwareKey::new(seed, Purpose::Encryption, Spec::P256, Format::Pkcs8)
-            .named(name("encryption"));
-        Self::of(
-            seed,
-            &namespace.fingerprint(),
-            vec![namespace.into(), signing.into(), encryption.into()],
-        )
+        let namespace =
+            SoftwareKey::new(seed, Purpose::Namespace, Spec::Ed25519, Format::Pkcs8).named(name("namespace"));
+        let signing = SoftwareKey::new(seed, Purpose::Signing, Spec::Ed25519, Format::Pkcs8).named(name("signing"));
+        let encryption =
+            SoftwareKey::new(seed, Purpose::Encryption, Spec::P256, Format::Pkcs8).named(name("encryption"));
+        Self::of(seed, &namespace.fingerprint(), vec![namespace.into(), signing.into(), encryption.into()])
     }
 
     /// As nodes of 0.3 wrote it: prefixed names, raw and DER keys, and their public halves.
@@ -51,11 +46,7 @@ impl Dump {
         let mut dump = Self::prefixed(seed, prefix).version("0.3.6");
         for key in &mut dump.keys {
             let Key::Software(key) = key else { continue };
-            let format = if key.spec == Spec::Ed25519 {
-                Format::Raw
-            } else {
-                Format::Der
-            };
+            let format = if key.spec == Spec::Ed25519 { Format::Raw } else { Format::Der };
             let older = SoftwareKey::new(seed, key.purpose, key.spec, format).with_public();
             *key = older.named(key.name.clone());
         }
@@ -65,8 +56,7 @@ impl Dump {
     /// Of a node whose namespace key has this spec and format.
     pub fn with_namespace(seed: u64, spec: Spec, format: Format) -> Self {
         let mut dump = Self::fresh(seed);
-        let key =
-            SoftwareKey::new(seed, Purpose::Namespace, spec, format).named("namespace".into());
+        let key = SoftwareKey::new(seed, Purpose::Namespace, spec, format).named("namespace".into());
         dump.id = participant_id(seed, &key.fingerprint());
         dump.keys[0] = key.into();
         dump
@@ -80,11 +70,7 @@ impl Dump {
             name: name.into(),
         };
         let namespace = fingerprint(&bytes(seed, "a key in the KMS", 32));
-        let keys = vec![
-            key("signing", "namespace"),
-            key("signing", "signing"),
-            key("encryption", "encryption"),
-        ];
+        let keys = vec![key("signing", "namespace"), key("signing", "signing"), key("encryption", "encryption")];
         Self::of(seed, &namespace, keys)
     }
 
@@ -105,12 +91,7 @@ impl Dump {
     /// Any keys under the namespace with that fingerprint.
     pub fn of(seed: u64, namespace: &str, keys: Vec<Key>) -> Self {
         let snapshot = bytes(seed, "snapshot", 939);
-        Self {
-            id: participant_id(seed, namespace),
-            keys,
-            snapshot,
-            version: "0.7.5".into(),
-        }
+        Self { id: participant_id(seed, namespace), keys, snapshot, version: "0.7.5".into() }
     }
 
     /// The namespace's fingerprint: the last part of the id.
@@ -131,16 +112,8 @@ impl Dump {
     /// Adds `count` more signing keys, as rotation leaves them.
     pub fn rotated(mut self, seed: u64, count: u64) -> Self {
         for number in 0..count {
-            let key = SoftwareKey::new(
-                seed ^ (number + 1) << 32,
-                Purpose::Signing,
-                Spec::Ed25519,
-                Format::Pkcs8,
-            );
-            self.keys.push(
-                key.named(format!("signing-{number}").as_str().into())
-                    .into(),
-            );
+            let key = SoftwareKey::new(seed ^ (number + 1) << 32, Purpose::Signing, Spec::Ed25519, Format::Pkcs8);
+            self.keys.push(key.named(format!("signing-{number}").as_str().into()).into());
         }
         self
     }
@@ -170,11 +143,7 @@ impl Dump {
         self.change(place, |key| {
             // The secret's own middle byte, wherever the encoding put it.
             let secret = key.secrets[0].clone();
-            let at = key
-                .private
-                .windows(secret.len())
-                .position(|window| window == secret)
-                .unwrap();
+            let at = key.private.windows(secret.len()).position(|window| window == secret).unwrap();
             key.private[at + secret.len() / 2] ^= 0x10;
         })
     }
@@ -207,10 +176,7 @@ impl Dump {
             json.push_str(if number == 0 { "" } else { "," });
             json.push_str(&key.json());
         }
-        json.push_str(&format!(
-            "],\"authorizedStoreSnapshot\":\"{}\"",
-            STANDARD.encode(&self.snapshot)
-        ));
+        json.push_str(&format!("],\"authorizedStoreSnapshot\":\"{}\"", STANDARD.encode(&self.snapshot)));
         json.push_str(&self.version.json("version"));
         json.push('}');
         json.into_bytes()
@@ -223,11 +189,7 @@ impl Dump {
         for (number, key) in self.keys.iter().enumerate() {
             let Key::Software(key) = key else { continue };
             let name = format!("key {number} ({:?} {:?})", key.purpose, key.spec);
-            secrets.extend(
-                key.secrets
-                    .iter()
-                    .map(|secret| (name.clone(), secret.clone())),
-            );
+            secrets.extend(key.secrets.iter().map(|secret| (name.clone(), secret.clone())));
             if !key.secrets.contains(&key.private) {
                 secrets.push((format!("{name} as written"), key.private.clone()));
             }
@@ -241,16 +203,12 @@ impl Dump {
     }
 
     pub fn software(&self, place: usize) -> &SoftwareKey {
-        let Key::Software(key) = &self.keys[place] else {
-            panic!("key {place} is in a KMS")
-        };
+        let Key::Software(key) = &self.keys[place] else { panic!("key {place} is in a KMS") };
         key
     }
 
     fn software_mut(&mut self, place: usize) -> &mut SoftwareKey {
-        let Key::Software(key) = &mut self.keys[place] else {
-            panic!("key {place} is in a KMS")
-        };
+        let Key::Software(key) = &mut self.keys[place] else { panic!("key {place} is in a KMS") };
         key
     }
 }
@@ -259,16 +217,10 @@ impl Dump {
 pub fn digest_of(json: &[u8]) -> String {
     let dump: serde_json::Value = serde_json::from_slice(json).unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let hash =
-        |value: &serde_json::Value| hex(&Sha256::digest(STANDARD.decode(text(value)).unwrap()));
+    let hash = |value: &serde_json::Value| hex(&Sha256::digest(STANDARD.decode(text(value)).unwrap()));
     let line = |key: &serde_json::Value| match key.get("keyPair") {
         Some(pair) => format!("key {} software {}\n", text(&key["name"]), hash(pair)),
-        None => format!(
-            "key {} kms {} {}\n",
-            text(&key["name"]),
-            text(&key["type"]),
-            text(&key["keyId"])
-        ),
+        None => format!("key {} kms {} {}\n", text(&key["name"]), text(&key["type"]), text(&key["keyId"])),
     };
     let mut lines: Vec<String> = dump["keys"].as_array().unwrap().iter().map(line).collect();
     lines.sort();
@@ -287,10 +239,7 @@ fn participant_id(seed: u64, namespace: &str) -> String {
 
 /// Canton's fingerprint of a public key: a multihash of SHA-256 with purpose 12.
 pub fn fingerprint(public: &[u8]) -> String {
-    let digest = Sha256::new()
-        .chain_update([0, 0, 0, 12])
-        .chain_update(public)
-        .finalize();
+    let digest = Sha256::new().chain_update([0, 0, 0, 12]).chain_update(public).finalize();
     format!("1220{}", hex(&digest))
 }
 

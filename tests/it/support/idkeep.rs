@@ -67,12 +67,7 @@ impl Idkeep {
 
     /// Another program in idkeep's place, for trying these helpers themselves.
     pub fn of(program: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            program: program.into(),
-            environment: Vec::new(),
-            config: None,
-        }
+        Self { folder: tempfile::tempdir().unwrap(), program: program.into(), environment: Vec::new(), config: None }
     }
 
     /// With this configuration; see [`Idkeep::config`].
@@ -124,10 +119,7 @@ impl Idkeep {
     /// Runs, and panics with everything that was said if the exit code is another.
     pub fn expect(&self, code: i32, arguments: &[&str]) -> Outcome {
         let outcome = self.run(arguments);
-        assert_eq!(
-            outcome.code, code,
-            "{arguments:?} ended otherwise\n{outcome}"
-        );
+        assert_eq!(outcome.code, code, "{arguments:?} ended otherwise\n{outcome}");
         outcome
     }
 
@@ -160,34 +152,21 @@ impl Idkeep {
         let mut running = Running::start(command);
         wait_for("the program to print", HANGS, || {
             if let Some(status) = running.child.try_wait().unwrap() {
-                panic!(
-                    "ended ({status}) without printing:\n{}",
-                    running.stderr.text()
-                );
+                panic!("ended ({status}) without printing:\n{}", running.stderr.text());
             }
             is_writing_to_stdout(running.pid).then_some(())
         });
-        Blocked {
-            running,
-            pipe,
-            filled,
-        }
+        Blocked { running, pipe, filled }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .args(arguments)
-            .env_clear()
-            .current_dir(self.folder.path());
+        command.args(arguments).env_clear().current_dir(self.folder.path());
         if let Some(config) = &self.config {
             command.env("IDKEEP_CONFIG", config);
         }
         command.envs(self.environment.iter().cloned());
-        command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 }
@@ -202,13 +181,7 @@ impl Running {
         drop(command);
         let stdout = Collected::from(child.stdout.take());
         let stderr = Collected::from(child.stderr.take());
-        Self {
-            pid: child.id().unwrap(),
-            child,
-            started_at,
-            stdout,
-            stderr,
-        }
+        Self { pid: child.id().unwrap(), child, started_at, stdout, stderr }
     }
 
     pub fn pid(&self) -> u32 {
@@ -245,16 +218,9 @@ impl Running {
     /// Waits for its end, and panics if it hangs.
     pub fn wait(mut self) -> Outcome {
         let status = block_on(async { tokio::time::timeout(HANGS, self.child.wait()).await });
-        let Ok(status) = status else {
-            panic!("still running after {HANGS:?}:\n{}", self.stderr.text())
-        };
+        let Ok(status) = status else { panic!("still running after {HANGS:?}:\n{}", self.stderr.text()) };
         let elapsed = self.started_at.elapsed();
-        Outcome::new(
-            status.unwrap(),
-            self.stdout.rest(),
-            self.stderr.rest(),
-            elapsed,
-        )
+        Outcome::new(status.unwrap(), self.stdout.rest(), self.stderr.rest(), elapsed)
     }
 }
 
@@ -274,39 +240,25 @@ impl Blocked {
 
     /// Lets it print, and waits for its end.
     pub fn release(self) -> Outcome {
-        let Self {
-            running,
-            mut pipe,
-            filled,
-        } = self;
+        let Self { running, mut pipe, filled } = self;
         let reading = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             pipe.read_to_end(&mut bytes).unwrap();
             String::from_utf8_lossy(&bytes[filled..]).into_owned()
         });
         let outcome = running.wait();
-        Outcome {
-            stdout: reading.join().unwrap(),
-            ..outcome
-        }
+        Outcome { stdout: reading.join().unwrap(), ..outcome }
     }
 }
 
 impl Outcome {
     fn new(status: ExitStatus, stdout: String, stderr: String, elapsed: Duration) -> Self {
-        Self {
-            code: status.code().unwrap_or(-1),
-            signal: status.signal(),
-            stdout,
-            stderr,
-            elapsed,
-        }
+        Self { code: status.code().unwrap_or(-1), signal: status.signal(), stdout, stderr, elapsed }
     }
 
     /// stdout as the one JSON document that it has to be.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("no JSON on stdout: {error}\n{self}"))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout: {error}\n{self}"))
     }
 
     /// stdout and stderr, to look for what may be in neither.
@@ -317,29 +269,14 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            code,
-            signal,
-            stdout,
-            stderr,
-            elapsed,
-        } = self;
-        write!(
-            f,
-            "exit code {code}, signal {signal:?}, after {elapsed:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
-        )
+        let Self { code, signal, stdout, stderr, elapsed } = self;
+        write!(f, "exit code {code}, signal {signal:?}, after {elapsed:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
     }
 }
 
 /// Writes a file with mode 0600.
 pub fn write_private(path: &Path, bytes: &[u8]) {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
     file.write_all(bytes).unwrap();
 }
 
@@ -363,11 +300,7 @@ impl Collected {
                 progress.send_modify(|length| *length += read);
             }
         });
-        Self {
-            bytes,
-            length,
-            reading,
-        }
+        Self { bytes, length, reading }
     }
 
     fn text(&self) -> String {
@@ -384,34 +317,19 @@ impl Collected {
 
     fn wait_for(&self, wanted: &str) {
         let mut length = self.length.clone();
-        let waiting = async {
-            length
-                .wait_for(|_| self.text().contains(wanted))
-                .await
-                .is_ok()
-        };
+        let waiting = async { length.wait_for(|_| self.text().contains(wanted)).await.is_ok() };
         let came = block_on(async { tokio::time::timeout(HANGS, waiting).await });
-        assert!(
-            matches!(came, Ok(true)),
-            "{wanted:?} did not come:\n{}",
-            self.text()
-        );
+        assert!(matches!(came, Ok(true)), "{wanted:?} did not come:\n{}", self.text());
     }
 }
 
 /// Whether one of its threads waits in write(1, …) or writev(1, …).
 fn is_writing_to_stdout(pid: u32) -> bool {
-    let (write, writev) = if cfg!(target_arch = "aarch64") {
-        ("64", "66")
-    } else {
-        ("1", "20")
-    };
+    let (write, writev) = if cfg!(target_arch = "aarch64") { ("64", "66") } else { ("1", "20") };
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
-    let calls = threads
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("syscall")).ok());
+    let calls = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("syscall")).ok());
     calls.into_iter().any(|call| {
         let mut words = call.split_whitespace();
         let number = words.next();

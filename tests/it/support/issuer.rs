@@ -171,14 +171,10 @@ impl Settings {
             discovery: Mutex::new(Discovery::Right),
         });
         let shared = state.clone();
-        let server = Server::on(
-            listener,
-            tls.as_ref().map(|tls| tls.config.clone()),
-            move |seen| {
-                let state = shared.clone();
-                async move { state.answer(&seen).await }
-            },
-        );
+        let server = Server::on(listener, tls.as_ref().map(|tls| tls.config.clone()), move |seen| {
+            let state = shared.clone();
+            async move { state.answer(&seen).await }
+        });
         Issuer {
             client_id: state.settings.client_id.clone(),
             client_secret: state.settings.client_secret.clone(),
@@ -242,11 +238,7 @@ impl Issuer {
 
     /// Token requests so far.
     pub fn token_requests(&self) -> Vec<Seen> {
-        self.server
-            .seen()
-            .into_iter()
-            .filter(|seen| seen.path == "/oauth/token")
-            .collect()
+        self.server.seen().into_iter().filter(|seen| seen.path == "/oauth/token").collect()
     }
 
     pub fn requests(&self) -> Vec<Seen> {
@@ -260,11 +252,7 @@ impl Issuer {
 
 impl State {
     fn issuer(&self) -> String {
-        let slash = if self.settings.flavour == Flavour::Auth0 {
-            "/"
-        } else {
-            ""
-        };
+        let slash = if self.settings.flavour == Flavour::Auth0 { "/" } else { "" };
         format!("{}{slash}", self.origin)
     }
 
@@ -306,10 +294,7 @@ impl State {
                 for (name, value) in members.as_object().unwrap() {
                     document[name] = value.clone();
                 }
-                document
-                    .as_object_mut()
-                    .unwrap()
-                    .retain(|_, value| !value.is_null());
+                document.as_object_mut().unwrap().retain(|_, value| !value.is_null());
             }
             Discovery::Padded(size) => document["padding"] = json!("x".repeat(size)),
             Discovery::Status(status) => return Reply::empty(status),
@@ -325,39 +310,21 @@ impl State {
             Answer::Literal(token) => self.checked(seen, |_, _| token),
             Answer::Claims(claims) => self.checked(seen, |_, _| jwt::mint(&claims)),
             Answer::Error(status, code) => error(status, code, "as the test wanted"),
-            Answer::TooMany(None) => {
-                error(429, "too_many_requests", "Global limit has been reached")
-            }
+            Answer::TooMany(None) => error(429, "too_many_requests", "Global limit has been reached"),
             Answer::TooMany(Some(after)) => {
-                error(429, "too_many_requests", "Global limit has been reached")
-                    .header("retry-after", after)
+                error(429, "too_many_requests", "Global limit has been reached").header("retry-after", after)
             }
             Answer::Status(status) => Reply::new(status, "text/plain", "upstream trouble"),
-            Answer::Html => Reply::new(
-                200,
-                "text/html; charset=utf-8",
-                "<!doctype html><title>Log in</title>",
-            ),
-            Answer::NotAToken => {
-                Reply::json(200, &json!({"message": "hello", "token_type": "Bearer"}))
-            }
+            Answer::Html => Reply::new(200, "text/html; charset=utf-8", "<!doctype html><title>Log in</title>"),
+            Answer::NotAToken => Reply::json(200, &json!({"message": "hello", "token_type": "Bearer"})),
             Answer::Redirect(to) => Reply::redirect(&to),
             Answer::Endless => {
                 let start = Step::Send(b"{\"access_token\":\"".to_vec());
-                let steps = std::iter::once(start)
-                    .chain((0..4096).map(|_| Step::Send(vec![b'a'; 64 << 10])));
+                let steps = std::iter::once(start).chain((0..4096).map(|_| Step::Send(vec![b'a'; 64 << 10])));
                 // A pause makes the length unknown, so that nobody can refuse it by its header.
-                Reply::with_steps(
-                    200,
-                    "application/json",
-                    steps.chain([Step::Pause(Duration::ZERO)]),
-                )
+                Reply::with_steps(200, "application/json", steps.chain([Step::Pause(Duration::ZERO)]))
             }
-            Answer::Drip => Reply::with_steps(
-                200,
-                "application/json",
-                [Step::Drip(b' ', Duration::from_millis(100))],
-            ),
+            Answer::Drip => Reply::with_steps(200, "application/json", [Step::Drip(b' ', Duration::from_millis(100))]),
             Answer::Cut => {
                 let steps = [Step::Send(b"{\"access_token\":\"".to_vec()), Step::Cut];
                 Reply::with_steps(200, "application/json", steps).header("content-length", "1000")
@@ -366,31 +333,21 @@ impl State {
                 tokio::time::sleep(time).await;
                 Box::pin(self.token_reply(*answer, seen)).await
             }
-            Answer::Held(gate, answer) => {
-                Box::pin(self.token_reply(*answer, seen)).await.behind(gate)
-            }
+            Answer::Held(gate, answer) => Box::pin(self.token_reply(*answer, seen)).await.behind(gate),
         }
     }
 
     /// Judges the request as strictly as the real ones do; makes the token only for a right one.
     fn checked(&self, seen: &Seen, token: impl FnOnce(&Self, &str) -> String) -> Reply {
-        if seen
-            .header("content-type")
-            .is_none_or(|kind| !kind.starts_with("application/x-www-form-urlencoded"))
-        {
+        if seen.header("content-type").is_none_or(|kind| !kind.starts_with("application/x-www-form-urlencoded")) {
             return error(415, "invalid_request", "a form is wanted");
         }
         let form = parse_form(&seen.body);
         if form.get("grant_type").map(String::as_str) != Some("client_credentials") {
-            return error(
-                400,
-                "unsupported_grant_type",
-                "client_credentials is wanted",
-            );
+            return error(400, "unsupported_grant_type", "client_credentials is wanted");
         }
         if !self.is_the_client(seen, &form) {
-            return error(401, "invalid_client", "Unauthorized")
-                .header("www-authenticate", "Basic");
+            return error(401, "invalid_client", "Unauthorized").header("www-authenticate", "Basic");
         }
         for (field, value) in &self.settings.extra {
             if form.get(field) != Some(value) {
@@ -399,9 +356,7 @@ impl State {
         }
         let audience = match (self.settings.flavour, form.get("audience")) {
             (Flavour::Keycloak, _) => &self.settings.granted[0],
-            (Flavour::Auth0, Some(audience)) if self.settings.granted.contains(audience) => {
-                audience
-            }
+            (Flavour::Auth0, Some(audience)) if self.settings.granted.contains(audience) => audience,
             (Flavour::Auth0, Some(_)) => return error(403, "access_denied", "Service not found"),
             (Flavour::Auth0, None) => {
                 return error(403, "access_denied", "No audience parameter was provided");
@@ -416,28 +371,17 @@ impl State {
 
     /// Exactly one way of showing itself, and the right secret.
     fn is_the_client(&self, seen: &Seen, form: &BTreeMap<String, String>) -> bool {
-        let Settings {
-            client_id,
-            client_secret,
-            basic,
-            ..
-        } = &self.settings;
+        let Settings { client_id, client_secret, basic, .. } = &self.settings;
         match (seen.header("authorization"), form.get("client_secret")) {
-            (None, Some(secret)) => {
-                form.get("client_id") == Some(client_id) && secret == client_secret
-            }
+            (None, Some(secret)) => form.get("client_id") == Some(client_id) && secret == client_secret,
             (Some(header), None) => {
-                let pair = header
-                    .strip_prefix("Basic ")
-                    .and_then(|encoded| STANDARD.decode(encoded).ok());
-                let pair = pair
-                    .and_then(|bytes| String::from_utf8(bytes).ok())
-                    .unwrap_or_default();
+                let pair = header.strip_prefix("Basic ").and_then(|encoded| STANDARD.decode(encoded).ok());
+                let pair = pair.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
                 match basic {
                     Basic::Raw => pair == format!("{client_id}:{client_secret}"),
-                    Basic::Rfc6749 => pair.split_once(':').is_some_and(|(id, secret)| {
-                        decoded(id) == *client_id && decoded(secret) == *client_secret
-                    }),
+                    Basic::Rfc6749 => pair
+                        .split_once(':')
+                        .is_some_and(|(id, secret)| decoded(id) == *client_id && decoded(secret) == *client_secret),
                 }
             }
             _ => false,
@@ -457,10 +401,7 @@ impl State {
 }
 
 fn error(status: u16, code: &str, description: &str) -> Reply {
-    Reply::json(
-        status,
-        &json!({"error": code, "error_description": description}),
-    )
+    Reply::json(status, &json!({"error": code, "error_description": description}))
 }
 
 /// Undoes form-encoding of one value.

@@ -17,21 +17,13 @@ pub fn mint(claims: &Value) -> String {
 
 /// A token signed RS256 by another of the synthetic keys, under the same key id.
 pub fn mint_with(claims: &Value, key: &str) -> String {
-    let header = Header {
-        kid: Some(KEY_ID.to_owned()),
-        ..Header::new(Algorithm::RS256)
-    };
+    let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
     jsonwebtoken::encode(&header, claims, &rsa(key)).unwrap()
 }
 
 /// A token signed HS256, as the no-auth compose set-up believes.
 pub fn mint_hs256(claims: &Value, secret: &[u8]) -> String {
-    jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        claims,
-        &EncodingKey::from_secret(secret),
-    )
-    .unwrap()
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(secret)).unwrap()
 }
 
 /// The public half of the synthetic issuer key as a key set.
@@ -41,8 +33,7 @@ pub fn jwks() -> Value {
 
 /// The public half of one synthetic key, for RS256.
 pub fn jwk(key: &str) -> Value {
-    let mut jwk =
-        serde_json::to_value(Jwk::from_encoding_key(&rsa(key), Algorithm::RS256).unwrap()).unwrap();
+    let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&rsa(key), Algorithm::RS256).unwrap()).unwrap();
     jwk["kid"] = json!(KEY_ID);
     jwk["use"] = json!("sig");
     jwk
@@ -61,8 +52,7 @@ pub fn public_pem_of(private: &str) -> String {
 /// A JWK of a P-256 PKCS #8 PEM, for ES256.
 pub fn ec_jwk(private: &str) -> Value {
     let key = EncodingKey::from_ec_pem(private.as_bytes()).unwrap();
-    let mut jwk =
-        serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap()).unwrap();
+    let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap()).unwrap();
     jwk["use"] = json!("sig");
     jwk
 }

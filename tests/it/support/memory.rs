@@ -24,21 +24,10 @@ pub struct Hit {
 
 /// Searches all readable memory of a process. Needs root, or the same user and a process that can be dumped.
 pub fn scan(pid: u32, needles: &[Needle]) -> Vec<Hit> {
-    assert!(
-        needles.iter().all(|(_, bytes)| bytes.len() >= 8),
-        "a needle under 8 bytes is found by chance"
-    );
-    let overlap = needles
-        .iter()
-        .map(|(_, bytes)| bytes.len())
-        .max()
-        .unwrap_or(0);
-    let finders: Vec<_> = needles
-        .iter()
-        .map(|(name, bytes)| (*name, Finder::new(bytes)))
-        .collect();
-    let memory = File::open(format!("/proc/{pid}/mem"))
-        .unwrap_or_else(|error| panic!("the memory of {pid}: {error}"));
+    assert!(needles.iter().all(|(_, bytes)| bytes.len() >= 8), "a needle under 8 bytes is found by chance");
+    let overlap = needles.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+    let finders: Vec<_> = needles.iter().map(|(name, bytes)| (*name, Finder::new(bytes))).collect();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap_or_else(|error| panic!("the memory of {pid}: {error}"));
     let mut buffer = vec![0; CHUNK + overlap];
     let mut hits = Vec::new();
     for region in regions(pid) {
@@ -52,11 +41,7 @@ pub fn scan(pid: u32, needles: &[Needle]) -> Vec<Hit> {
                     let address = at + found as u64;
                     // What begins in the overlap is found again by the next read.
                     if address < end {
-                        hits.push(Hit {
-                            needle: (*name).to_owned(),
-                            address,
-                            region: region.name.clone(),
-                        });
+                        hits.push(Hit { needle: (*name).to_owned(), address, region: region.name.clone() });
                     }
                 }
             }
@@ -74,10 +59,7 @@ pub fn forms(name: &str, secret: &[u8]) -> Vec<(String, Vec<u8>)> {
     forms.push((format!("{name}, HEX"), hex.to_uppercase().into_bytes()));
     let list: Vec<String> = secret.iter().map(u8::to_string).collect();
     forms.push((format!("{name}, as a list"), list.join(", ").into_bytes()));
-    forms.push((
-        format!("{name}, reversed"),
-        secret.iter().rev().copied().collect(),
-    ));
+    forms.push((format!("{name}, reversed"), secret.iter().rev().copied().collect()));
     for skip in 0..3 {
         // Whole groups of three bytes: their base64 depends on nothing around them.
         let inner = &secret[skip..];
@@ -85,15 +67,9 @@ pub fn forms(name: &str, secret: &[u8]) -> Vec<(String, Vec<u8>)> {
         let standard = STANDARD_NO_PAD.encode(inner);
         let url_safe = URL_SAFE_NO_PAD.encode(inner);
         if url_safe != standard {
-            forms.push((
-                format!("{name}, base64url from byte {skip}"),
-                url_safe.into_bytes(),
-            ));
+            forms.push((format!("{name}, base64url from byte {skip}"), url_safe.into_bytes()));
         }
-        forms.push((
-            format!("{name}, base64 from byte {skip}"),
-            standard.into_bytes(),
-        ));
+        forms.push((format!("{name}, base64 from byte {skip}"), standard.into_bytes()));
     }
     forms.dedup_by(|a, b| a.1 == b.1);
     forms
@@ -101,14 +77,8 @@ pub fn forms(name: &str, secret: &[u8]) -> Vec<(String, Vec<u8>)> {
 
 /// [`scan`] for all [`forms`] of all secrets.
 pub fn scan_for(pid: u32, secrets: &[(String, Vec<u8>)]) -> Vec<Hit> {
-    let forms: Vec<_> = secrets
-        .iter()
-        .flat_map(|(name, secret)| forms(name, secret))
-        .collect();
-    let needles: Vec<Needle> = forms
-        .iter()
-        .map(|(name, bytes)| (name.as_str(), bytes.clone()))
-        .collect();
+    let forms: Vec<_> = secrets.iter().flat_map(|(name, secret)| forms(name, secret)).collect();
+    let needles: Vec<Needle> = forms.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
     scan(pid, &needles)
 }
 
@@ -129,19 +99,11 @@ fn region(line: &str) -> Option<Region> {
     let rights = words.next()?;
     let name = words.nth(3).unwrap_or("anonymous").to_owned();
     // The kernel's own pages are not the process's, and cannot be read this way.
-    if !rights.starts_with('r')
-        || name == "[vvar]"
-        || name == "[vvar_vclock]"
-        || name == "[vsyscall]"
-    {
+    if !rights.starts_with('r') || name == "[vvar]" || name == "[vvar_vclock]" || name == "[vsyscall]" {
         return None;
     }
     let parse = |text| u64::from_str_radix(text, 16).ok();
-    Some(Region {
-        start: parse(start)?,
-        end: parse(end)?,
-        name,
-    })
+    Some(Region { start: parse(start)?, end: parse(end)?, name })
 }
 
 /// How much could be read: a mapped file that is shorter than its mapping ends early.

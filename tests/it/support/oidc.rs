@@ -73,28 +73,16 @@ impl OidcProvider {
     pub fn start(tls: bool, lifetime: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::new();
-        let basic = Secret {
-            id: "a:b/c d%".into(),
-            secret: "p+q&r=s%20:t/u~*".into(),
-        };
-        let post = Secret {
-            id: "post:client/1 %".into(),
-            secret: "s3cret +&=%41/~".into(),
-        };
-        let rs256 = Key {
-            id: "rs256-client".into(),
-            key_id: "rs-1".into(),
-            private_key: keys::pem(keys::SYNTHETIC_CLIENT),
-        };
+        let basic = Secret { id: "a:b/c d%".into(), secret: "p+q&r=s%20:t/u~*".into() };
+        let post = Secret { id: "post:client/1 %".into(), secret: "s3cret +&=%41/~".into() };
+        let rs256 =
+            Key { id: "rs256-client".into(), key_id: "rs-1".into(), private_key: keys::pem(keys::SYNTHETIC_CLIENT) };
         let es256 = Key {
             id: "es256-client".into(),
             key_id: "es-1".into(),
             private_key: KeyPair::generate().unwrap().serialize_pem(),
         };
-        let certificate = tls.then(|| Certificate {
-            id: "tls-client".into(),
-            identity: pki.client("tls-client"),
-        });
+        let certificate = tls.then(|| Certificate { id: "tls-client".into(), identity: pki.client("tls-client") });
         let settings = json!({
             "clients": clients(&basic, &post, &rs256, &es256, tls),
             "resources": {AUDIENCE: {"scope": SCOPE}, OTHER_AUDIENCE: {}},
@@ -107,18 +95,13 @@ impl OidcProvider {
         });
         let log = folder.path().join("issuer.log");
         let start = Server::start(&parts::node(), &log, |command| {
-            command
-                .env("IDKEEP_NODE_MODULES", parts::node_modules())
-                .env("HOME", folder.path());
-            command
-                .arg(parts::script("issuer.mjs"))
-                .arg(settings.to_string());
+            command.env("IDKEEP_NODE_MODULES", parts::node_modules()).env("HOME", folder.path());
+            command.arg(parts::script("issuer.mjs")).arg(settings.to_string());
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
         });
         let mut process = start.unwrap();
-        let line = process
-            .first_line()
-            .unwrap_or_else(|| panic!("the issuer did not start:\n{}", process::log_of(&log)));
+        let line =
+            process.first_line().unwrap_or_else(|| panic!("the issuer did not start:\n{}", process::log_of(&log)));
         let said: Value = serde_json::from_str(&line).unwrap();
         Self {
             issuer: said["issuer"].as_str().unwrap().to_owned(),
@@ -157,25 +140,16 @@ impl Key {
     pub fn assertion(&self, audience: &str) -> String {
         use jsonwebtoken::{Algorithm, EncodingKey, Header};
         let (algorithm, key) = if self.id.starts_with("rs") {
-            (
-                Algorithm::RS256,
-                EncodingKey::from_rsa_pem(self.private_key.as_bytes()),
-            )
+            (Algorithm::RS256, EncodingKey::from_rsa_pem(self.private_key.as_bytes()))
         } else {
-            (
-                Algorithm::ES256,
-                EncodingKey::from_ec_pem(self.private_key.as_bytes()),
-            )
+            (Algorithm::ES256, EncodingKey::from_ec_pem(self.private_key.as_bytes()))
         };
         let now = jwt::now();
         let claims = json!({
             "iss": self.id, "sub": self.id, "aud": audience, "iat": now, "exp": now + 60,
             "jti": format!("{:016x}", fastrand::u64(..)),
         });
-        let header = Header {
-            kid: Some(self.key_id.clone()),
-            ..Header::new(algorithm)
-        };
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(algorithm) };
         jsonwebtoken::encode(&header, &claims, &key.unwrap()).unwrap()
     }
 }

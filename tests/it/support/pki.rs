@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -49,12 +49,7 @@ impl Pki {
         let certificate = params.self_signed(&key).unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self {
-            folder,
-            certificate,
-            issuer: Issuer::new(params, key),
-            count: AtomicUsize::new(0),
-        }
+        Self { folder, certificate, issuer: Issuer::new(params, key), count: AtomicUsize::new(0) }
     }
 
     pub fn ca_file(&self) -> PathBuf {
@@ -92,9 +87,7 @@ impl Pki {
 
     /// A client certificate with the subject `CN=<name>`.
     pub fn client(&self, name: &str) -> Identity {
-        self.sign(name, ExtendedKeyUsagePurpose::ClientAuth, |params| {
-            params.subject_alt_names.clear()
-        })
+        self.sign(name, ExtendedKeyUsagePurpose::ClientAuth, |params| params.subject_alt_names.clear())
     }
 
     /// The TLS half of a server with [`Pki::server`]'s certificate.
@@ -106,9 +99,8 @@ impl Pki {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
         let builder = match clients {
             Clients::Anonymous => builder.with_no_client_auth(),
             Clients::MayShow => builder.with_client_cert_verifier(self.verifier(provider, true)),
@@ -117,19 +109,11 @@ impl Pki {
         Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
     }
 
-    fn verifier(
-        &self,
-        provider: Arc<rustls::crypto::CryptoProvider>,
-        optional: bool,
-    ) -> Arc<dyn ClientCertVerifier> {
+    fn verifier(&self, provider: Arc<rustls::crypto::CryptoProvider>, optional: bool) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).unwrap();
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        if optional {
-            builder.allow_unauthenticated().build().unwrap()
-        } else {
-            builder.build().unwrap()
-        }
+        if optional { builder.allow_unauthenticated().build().unwrap() } else { builder.build().unwrap() }
     }
 
     fn sign(
@@ -156,12 +140,7 @@ impl Pki {
         let key_file = self.folder.path().join(format!("{number}.key"));
         std::fs::write(&certificate_file, &certificate).unwrap();
         super::idkeep::write_private(&key_file, key.as_bytes());
-        Identity {
-            certificate,
-            key,
-            certificate_file,
-            key_file,
-        }
+        Identity { certificate, key, certificate_file, key_file }
     }
 }
 

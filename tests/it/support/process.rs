@@ -14,27 +14,14 @@ pub struct Server {
 
 impl Server {
     /// Starts `program`. Its output goes to `log`, but for stdout if `stdout` is piped.
-    pub fn start(
-        program: &Path,
-        log: &Path,
-        configure: impl FnOnce(&mut Command),
-    ) -> io::Result<Self> {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)?;
+    pub fn start(program: &Path, log: &Path, configure: impl FnOnce(&mut Command)) -> io::Result<Self> {
+        let log = std::fs::File::options().create(true).append(true).open(log)?;
         // `--pdeathsig` covers servers held in statics, and a test process that is itself killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        command
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.env_clear().stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         configure(&mut command);
-        Ok(Self {
-            child: spawn(command)?,
-        })
+        Ok(Self { child: spawn(command)? })
     }
 
     pub fn pid(&self) -> u32 {
@@ -71,11 +58,7 @@ impl Drop for Server {
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
     loop {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut given = GIVEN.lock().unwrap();
         if !given.contains(&port) {
             given.push(port);

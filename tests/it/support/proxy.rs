@@ -36,13 +36,8 @@ impl FaultProxy {
     pub fn before(server: SocketAddr, fault: Fault) -> Self {
         let fault = Arc::new(Mutex::new(fault));
         let shared = fault.clone();
-        let (address, accepting) =
-            listen(move |client| spoil(client, server, *shared.lock().unwrap()));
-        Self {
-            address,
-            fault,
-            accepting,
-        }
+        let (address, accepting) = listen(move |client| spoil(client, server, *shared.lock().unwrap()));
+        Self { address, fault, accepting }
     }
 
     /// For connections from now on.
@@ -78,11 +73,7 @@ impl HttpProxy {
         let seen = Arc::<Mutex<Sent>>::default();
         let shared = seen.clone();
         let (address, accepting) = listen(move |client| tunnel(client, shared.clone()));
-        Self {
-            address,
-            seen,
-            accepting,
-        }
+        Self { address, seen, accepting }
     }
 
     pub fn url(&self) -> String {
@@ -161,31 +152,18 @@ async fn tunnel(mut client: TcpStream, seen: Arc<Mutex<Sent>>) {
         return;
     };
     let mut words = head.split_whitespace();
-    let (method, target) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if method != "CONNECT" {
         seen.lock().unwrap().in_clear.push(head.clone());
-        let _ = client
-            .write_all(
-                b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            )
-            .await;
+        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
         return;
     }
     seen.lock().unwrap().tunnels.push(target.to_owned());
     let Ok(mut server) = TcpStream::connect(target).await else {
-        let _ = client
-            .write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
-            .await;
+        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
         return;
     };
-    if client
-        .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
-        .await
-        .is_ok()
-    {
+    if client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").await.is_ok() {
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }

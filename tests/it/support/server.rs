@@ -71,12 +71,7 @@ impl Reply {
     }
 
     pub fn empty(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Script::of([]),
-            gate: None,
-        }
+        Self { status, headers: Vec::new(), body: Script::of([]), gate: None }
     }
 
     pub fn redirect(to: &str) -> Self {
@@ -84,17 +79,8 @@ impl Reply {
     }
 
     /// A body that is sent step by step.
-    pub fn with_steps(
-        status: u16,
-        content_type: &str,
-        steps: impl IntoIterator<Item = Step>,
-    ) -> Self {
-        let reply = Self {
-            status,
-            headers: Vec::new(),
-            body: Script::of(steps),
-            gate: None,
-        };
+    pub fn with_steps(status: u16, content_type: &str, steps: impl IntoIterator<Item = Step>) -> Self {
+        let reply = Self { status, headers: Vec::new(), body: Script::of(steps), gate: None };
         reply.header("content-type", content_type)
     }
 
@@ -129,9 +115,7 @@ pub struct Gate {
 
 impl Gate {
     pub fn closed() -> Self {
-        Self {
-            open: Arc::new(watch::channel(false).0),
-        }
+        Self { open: Arc::new(watch::channel(false).0) }
     }
 
     pub fn open(&self) {
@@ -194,14 +178,8 @@ impl Server {
             handler: Box::new(move |seen| Box::pin(handler(seen))),
         });
         let is_tls = tls.is_some();
-        let accepting =
-            runtime().spawn(accept(listener, tls.map(TlsAcceptor::from), state.clone()));
-        Self {
-            address,
-            tls: is_tls,
-            state,
-            accepting,
-        }
+        let accepting = runtime().spawn(accept(listener, tls.map(TlsAcceptor::from), state.clone()));
+        Self { address, tls: is_tls, state, accepting }
     }
 
     /// `http://127.0.0.1:PORT`, or with https.
@@ -226,18 +204,9 @@ impl Server {
     pub fn wait_for_requests(&self, count: usize) {
         let mut arrived = self.state.arrived.subscribe();
         let waiting = async {
-            tokio::time::timeout(
-                Duration::from_secs(60),
-                arrived.wait_for(|so_far| *so_far >= count),
-            )
-            .await
-            .map(drop)
+            tokio::time::timeout(Duration::from_secs(60), arrived.wait_for(|so_far| *so_far >= count)).await.map(drop)
         };
-        assert!(
-            block_on(waiting).is_ok(),
-            "not {count} requests within a minute, but {}",
-            self.seen().len()
-        );
+        assert!(block_on(waiting).is_ok(), "not {count} requests within a minute, but {}", self.seen().len());
     }
 }
 
@@ -264,10 +233,7 @@ impl Tls {
     }
 
     pub fn with_clients(pki: &Pki, clients: Clients) -> Self {
-        Self {
-            config: pki.server_config(clients),
-            ca_file: pki.ca_file(),
-        }
+        Self { config: pki.server_config(clients), ca_file: pki.ca_file() }
     }
 }
 
@@ -293,9 +259,7 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<Stat
         return;
     };
     let shown = stream.get_ref().1.peer_certificates();
-    let certificate = shown
-        .and_then(|chain| chain.first())
-        .map(|first| first.to_vec());
+    let certificate = shown.and_then(|chain| chain.first()).map(|first| first.to_vec());
     serve(stream, certificate, state, number).await;
 }
 
@@ -309,9 +273,7 @@ async fn serve(
         let (state, certificate) = (state.clone(), certificate.clone());
         async move { Ok::<_, Infallible>(respond(request, certificate, state, number).await) }
     });
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn respond(
@@ -322,11 +284,7 @@ async fn respond(
 ) -> Response<Script> {
     let in_flight = InFlight::enter(state.clone());
     let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(|body| body.to_bytes().to_vec())
-        .unwrap_or_default();
+    let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
     let seen = Seen {
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
@@ -391,11 +349,7 @@ impl std::error::Error for Broken {}
 
 impl Script {
     fn of(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self {
-            steps: steps.into_iter().collect(),
-            playing: None,
-            in_flight: None,
-        }
+        Self { steps: steps.into_iter().collect(), playing: None, in_flight: None }
     }
 
     fn carrying(mut self, in_flight: InFlight) -> Self {
@@ -413,10 +367,7 @@ impl Body for Script {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if self.is_plain() {
             let Some(Step::Send(bytes)) = self.steps.pop_front() else {
                 return Poll::Ready(None);
@@ -429,9 +380,7 @@ impl Body for Script {
             self.playing = Some(receiver);
         }
         let receiver = self.playing.as_mut().unwrap();
-        receiver
-            .poll_recv(context)
-            .map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
+        receiver.poll_recv(context).map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -442,13 +391,7 @@ impl Body for Script {
         if !self.is_plain() {
             return SizeHint::default();
         }
-        let sizes = self.steps.iter().map(|step| {
-            if let Step::Send(bytes) = step {
-                bytes.len() as u64
-            } else {
-                0
-            }
-        });
+        let sizes = self.steps.iter().map(|step| if let Step::Send(bytes) = step { bytes.len() as u64 } else { 0 });
         SizeHint::with_exact(sizes.sum())
     }
 }

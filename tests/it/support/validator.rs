@@ -49,20 +49,12 @@ pub enum Answer {
 
 impl Answer {
     pub fn status(status: u16) -> Self {
-        Self::Status(
-            status,
-            json!({"error": "An unexpected error occurred."}).to_string(),
-            Vec::new(),
-        )
+        Self::Status(status, json!({"error": "An unexpected error occurred."}).to_string(), Vec::new())
     }
 
     /// 429 or 503 with `Retry-After`.
     pub fn retry_after(status: u16, after: &str) -> Self {
-        Self::Status(
-            status,
-            String::new(),
-            vec![("retry-after".into(), after.into())],
-        )
+        Self::Status(status, String::new(), vec![("retry-after".into(), after.into())])
     }
 }
 
@@ -114,28 +106,13 @@ struct Readyz {
 }
 
 impl Readyz {
-    const OK: Self = Self {
-        status: 200,
-        starting: false,
-        probes_left: None,
-    };
-    const STARTING: Self = Self {
-        status: 503,
-        starting: true,
-        probes_left: None,
-    };
+    const OK: Self = Self { status: 200, starting: false, probes_left: None };
+    const STARTING: Self = Self { status: 503, starting: true, probes_left: None };
 }
 
 impl Settings {
     fn new(trust: Trust) -> Self {
-        Self {
-            trust,
-            audience: AUDIENCE.into(),
-            users: BTreeSet::new(),
-            tls: None,
-            host: None,
-            dump: Vec::new(),
-        }
+        Self { trust, audience: AUDIENCE.into(), users: BTreeSet::new(), tls: None, host: None, dump: Vec::new() }
     }
 
     pub fn audience(mut self, audience: &str) -> Self {
@@ -181,21 +158,14 @@ impl Settings {
             let state = shared.clone();
             async move { state.answer(&seen).await }
         });
-        Validator {
-            ca_file: tls.map(|tls| tls.ca_file),
-            server,
-            state,
-        }
+        Validator { ca_file: tls.map(|tls| tls.ca_file), server, state }
     }
 }
 
 impl Validator {
     /// Believes RS256 tokens signed by a key of this set, for [`AUDIENCE`], of users to be named.
     pub fn trusting(jwks_uri: &str, ca_file: Option<&std::path::Path>) -> Settings {
-        Settings::new(Trust::Jwks {
-            url: jwks_uri.to_owned(),
-            client: Client::new(ca_file),
-        })
+        Settings::new(Trust::Jwks { url: jwks_uri.to_owned(), client: Client::new(ca_file) })
     }
 
     /// Believes HS256 tokens with the secret `unsafe`, of the service user.
@@ -244,10 +214,7 @@ impl Validator {
 
     /// Not ready; ready from the probe of `readyz` on that follows so many in vain.
     pub fn ready_after(&self, probes: usize) {
-        *self.state.readyz.lock().unwrap() = Readyz {
-            probes_left: Some(probes),
-            ..Readyz::STARTING
-        };
+        *self.state.readyz.lock().unwrap() = Readyz { probes_left: Some(probes), ..Readyz::STARTING };
     }
 
     /// Lets all stalled requests have the usual dump.
@@ -257,19 +224,11 @@ impl Validator {
 
     /// Requests for the identities so far.
     pub fn identity_requests(&self) -> Vec<Seen> {
-        self.server
-            .seen()
-            .into_iter()
-            .filter(|seen| seen.path == IDENTITIES)
-            .collect()
+        self.server.seen().into_iter().filter(|seen| seen.path == IDENTITIES).collect()
     }
 
     pub fn readyz_requests(&self) -> usize {
-        self.server
-            .seen()
-            .iter()
-            .filter(|seen| seen.path == format!("{BASE}/readyz"))
-            .count()
+        self.server.seen().iter().filter(|seen| seen.path == format!("{BASE}/readyz")).count()
     }
 
     pub fn requests(&self) -> Vec<Seen> {
@@ -283,20 +242,9 @@ impl Validator {
 
 impl State {
     async fn answer(&self, seen: &Seen) -> Reply {
-        let host = seen
-            .header("host")
-            .map(|host| host.split(':').next().unwrap_or(host));
-        if self
-            .settings
-            .host
-            .as_deref()
-            .is_some_and(|wanted| host != Some(wanted))
-        {
-            return Reply::new(
-                404,
-                "text/html",
-                "<html><h1>404 Not Found</h1><hr>nginx</html>",
-            );
+        let host = seen.header("host").map(|host| host.split(':').next().unwrap_or(host));
+        if self.settings.host.as_deref().is_some_and(|wanted| host != Some(wanted)) {
+            return Reply::new(404, "text/html", "<html><h1>404 Not Found</h1><hr>nginx</html>");
         }
         let Some(path) = seen.path.strip_prefix(BASE) else {
             return not_found();
@@ -304,10 +252,7 @@ impl State {
         match (seen.method.as_str(), path) {
             ("GET", "/readyz") => Reply::empty(self.probe()),
             ("GET", "/livez") => Reply::empty(200),
-            ("GET", "/version") => Reply::json(
-                200,
-                &json!({"version": "0.7.5", "commit_ts": "2026-11-20T10:00:00Z"}),
-            ),
+            ("GET", "/version") => Reply::json(200, &json!({"version": "0.7.5", "commit_ts": "2026-11-20T10:00:00Z"})),
             ("GET", "/v0/admin/participant/identities") => self.identities(seen).await,
             (_, "/readyz" | "/livez" | "/version" | "/v0/admin/participant/identities") => {
                 failure(405, "HTTP method not allowed, supported methods: GET")
@@ -333,15 +278,10 @@ impl State {
         if seen.query.is_some() || !seen.body.is_empty() {
             return failure(400, "this endpoint takes nothing");
         }
-        let token = seen
-            .header("authorization")
-            .and_then(|value| value.strip_prefix("Bearer "));
+        let token = seen.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         match self.subject_of(token.unwrap_or_default()).await {
-            None => failure(401, "The supplied authentication is invalid")
-                .header("www-authenticate", "Bearer"),
-            Some(subject) if !self.settings.users.contains(&subject) => {
-                failure(403, "Authorization Failed")
-            }
+            None => failure(401, "The supplied authentication is invalid").header("www-authenticate", "Bearer"),
+            Some(subject) if !self.settings.users.contains(&subject) => failure(403, "Authorization Failed"),
             Some(_) => self.scripted(),
         }
     }
@@ -349,18 +289,11 @@ impl State {
     /// Whom the token proves, or nothing.
     async fn subject_of(&self, token: &str) -> Option<String> {
         match &self.settings.trust {
-            Trust::Literal(literal) => {
-                (token == literal).then(|| self.settings.users.first().cloned())?
-            }
+            Trust::Literal(literal) => (token == literal).then(|| self.settings.users.first().cloned())?,
             Trust::Unsafe(secret) => {
                 let mut rules = Validation::new(Algorithm::HS256);
                 rules.validate_exp = false;
-                self.judged(
-                    token,
-                    &DecodingKey::from_secret(secret),
-                    rules,
-                    &["aud", "sub"],
-                )
+                self.judged(token, &DecodingKey::from_secret(secret), rules, &["aud", "sub"])
             }
             Trust::Jwks { url, client } => {
                 let kid = jsonwebtoken::decode_header(token).ok()?.kid?;
@@ -372,18 +305,10 @@ impl State {
         }
     }
 
-    fn judged(
-        &self,
-        token: &str,
-        key: &DecodingKey,
-        mut rules: Validation,
-        required: &[&str],
-    ) -> Option<String> {
+    fn judged(&self, token: &str, key: &DecodingKey, mut rules: Validation, required: &[&str]) -> Option<String> {
         rules.set_audience(&[&self.settings.audience]);
         rules.set_required_spec_claims(required);
-        let claims = jsonwebtoken::decode::<Value>(token, key, &rules)
-            .ok()?
-            .claims;
+        let claims = jsonwebtoken::decode::<Value>(token, key, &rules).ok()?.claims;
         claims["sub"].as_str().map(str::to_owned)
     }
 
@@ -400,9 +325,7 @@ impl State {
     fn scripted(&self) -> Reply {
         let dump = self.dump.lock().unwrap().clone();
         let next = self.script.lock().unwrap().pop_front();
-        let answer = next
-            .or_else(|| self.always.lock().unwrap().clone())
-            .unwrap_or_else(|| Answer::Dump(dump.clone()));
+        let answer = next.or_else(|| self.always.lock().unwrap().clone()).unwrap_or_else(|| Answer::Dump(dump.clone()));
         self.readyz.lock().unwrap().status = match answer {
             Answer::NotReady => 503,
             Answer::WrongBase => 404,
@@ -417,37 +340,21 @@ impl State {
             Answer::Dump(dump) => Reply::new(200, json, dump),
             Answer::Held(gate) => Reply::new(200, json, dump).behind(gate),
             Answer::Stall => Reply::new(200, json, dump).behind(self.release.clone()),
-            Answer::Status(status, body, headers) => headers
-                .iter()
-                .fold(Reply::new(status, json, body), |reply, (name, value)| {
-                    reply.header(name, value)
-                }),
+            Answer::Status(status, body, headers) => {
+                headers.iter().fold(Reply::new(status, json, body), |reply, (name, value)| reply.header(name, value))
+            }
             Answer::NotReady | Answer::WrongBase | Answer::NotServed => not_found(),
             Answer::Redirect(to) => Reply::redirect(&to),
-            Answer::Html => Reply::new(
-                200,
-                "text/html; charset=utf-8",
-                "<!doctype html><title>Canton wallet</title>",
-            ),
+            Answer::Html => Reply::new(200, "text/html; charset=utf-8", "<!doctype html><title>Canton wallet</title>"),
             // A pause hides the length.
-            Answer::Chunked => {
-                Reply::with_steps(200, json, [Step::Send(dump), Step::Pause(Duration::ZERO)])
-            }
+            Answer::Chunked => Reply::with_steps(200, json, [Step::Send(dump), Step::Pause(Duration::ZERO)]),
             Answer::Oversize => {
                 let start = Step::Send(b"{\"id\":\"".to_vec());
                 let steps = (0..32).map(|_| Step::Send(vec![b'a'; 64 << 10]));
-                Reply::with_steps(
-                    200,
-                    json,
-                    [Step::Pause(Duration::ZERO), start]
-                        .into_iter()
-                        .chain(steps),
-                )
+                Reply::with_steps(200, json, [Step::Pause(Duration::ZERO), start].into_iter().chain(steps))
             }
             Answer::Gzip => Reply::new(200, json, gzip(&dump)).header("content-encoding", "gzip"),
-            Answer::Drip => {
-                Reply::with_steps(200, json, [Step::Drip(b' ', Duration::from_millis(100))])
-            }
+            Answer::Drip => Reply::with_steps(200, json, [Step::Drip(b' ', Duration::from_millis(100))]),
             Answer::CutAfter(bytes) => {
                 let length = dump.len().to_string();
                 let steps = [Step::Send(dump[..bytes].to_vec()), Step::Cut];
@@ -484,13 +391,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| {
-        if crc & 1 == 1 {
-            crc >> 1 ^ 0xedb8_8320
-        } else {
-            crc >> 1
-        }
+        if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 }
     };
-    !bytes
-        .iter()
-        .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }

@@ -58,11 +58,7 @@ impl From<&str> for Field {
 #[derive(Clone, Debug)]
 pub enum Key {
     Software(SoftwareKey),
-    Kms {
-        purpose: &'static str,
-        id: String,
-        name: Field,
-    },
+    Kms { purpose: &'static str, id: String, name: Field },
 }
 
 /// A key with its private half in the dump.
@@ -88,11 +84,7 @@ impl SoftwareKey {
     /// A key made from the seed. Ed25519, P-256, P-384 and secp256k1 may be [`Format::Raw`]; RSA may not.
     pub fn new(seed: u64, purpose: Purpose, spec: Spec, format: Format) -> Self {
         let material = Material::new(seed, purpose, spec);
-        let private = if format == Format::Raw {
-            material.raw.clone()
-        } else {
-            material.pkcs8
-        };
+        let private = if format == Format::Raw { material.raw.clone() } else { material.pkcs8 };
         let mut key = Self {
             purpose,
             spec,
@@ -128,11 +120,7 @@ impl SoftwareKey {
         let mut pair = Vec::new();
         if self.with_public {
             let mut public = Vec::new();
-            field_number(
-                &mut public,
-                2,
-                if self.spec == Spec::Ed25519 { 3 } else { 2 },
-            );
+            field_number(&mut public, 2, if self.spec == Spec::Ed25519 { 3 } else { 2 });
             field_bytes(&mut public, 3, &self.public);
             self.write_use(&mut public);
             field_bytes(&mut pair, 1, &public);
@@ -187,18 +175,10 @@ impl Key {
     pub fn json(&self) -> String {
         match self {
             Self::Software(key) => {
-                format!(
-                    "{{\"keyPair\":\"{}\"{}}}",
-                    STANDARD.encode(key.key_pair()),
-                    key.name.json("name")
-                )
+                format!("{{\"keyPair\":\"{}\"{}}}", STANDARD.encode(key.key_pair()), key.name.json("name"))
             }
             Self::Kms { purpose, id, name } => {
-                format!(
-                    "{{\"type\":\"{purpose}\",\"keyId\":{}{}}}",
-                    quoted(id),
-                    name.json("name")
-                )
+                format!("{{\"type\":\"{purpose}\",\"keyId\":{}{}}}", quoted(id), name.json("name"))
             }
         }
     }

@@ -42,17 +42,8 @@ impl Material {
     fn ed25519(secret: Vec<u8>) -> Self {
         let key = SigningKey::from_bytes(secret.as_slice().try_into().unwrap());
         // RFC 8410, version 1: no public key inside.
-        let pkcs8 = [
-            b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".as_slice(),
-            &secret,
-        ]
-        .concat();
-        Self {
-            raw: secret.clone(),
-            pkcs8,
-            public: key.verifying_key().to_bytes().to_vec(),
-            secrets: vec![secret],
-        }
+        let pkcs8 = [b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".as_slice(), &secret].concat();
+        Self { raw: secret.clone(), pkcs8, public: key.verifying_key().to_bytes().to_vec(), secrets: vec![secret] }
     }
 
     /// As Bouncy Castle writes it: the curve is named twice, and the public key is inside.
@@ -60,19 +51,10 @@ impl Material {
         let (algorithm, point) = public[2..].split_at(2 + usize::from(public[3]));
         // Past the header and the 9 bytes that say "elliptic curve".
         let curve = &algorithm[11..];
-        let (secret, curve, point) = (
-            der(0x04, &[&scalar]),
-            der(0xa0, &[curve]),
-            der(0xa1, &[point]),
-        );
+        let (secret, curve, point) = (der(0x04, &[&scalar]), der(0xa0, &[curve]), der(0xa1, &[point]));
         let key = der(0x30, &[&[2, 1, 1], &secret, &curve, &point]);
         let pkcs8 = der(0x30, &[&[2, 1, 0], algorithm, &der(0x04, &[&key])]);
-        Self {
-            raw: scalar.clone(),
-            pkcs8,
-            public,
-            secrets: vec![scalar],
-        }
+        Self { raw: scalar.clone(), pkcs8, public, secrets: vec![scalar] }
     }
 
     /// One fixed key, whatever the seed: making one takes long.
@@ -82,12 +64,7 @@ impl Material {
         let public = der_of_pem(&pair.public_key_pem());
         // PKCS #1: version, n, e, d, p, q, …: the first large one is public, the next three are not.
         let numbers = rsa_numbers(&pkcs8);
-        Self {
-            raw: numbers[1].clone(),
-            pkcs8,
-            public,
-            secrets: numbers[1..4].to_vec(),
-        }
+        Self { raw: numbers[1].clone(), pkcs8, public, secrets: numbers[1..4].to_vec() }
     }
 }
 
@@ -112,23 +89,13 @@ pub fn rsa_numbers(mut der: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn der_of_pem(pem: &str) -> Vec<u8> {
-    STANDARD
-        .decode(
-            pem.lines()
-                .filter(|line| !line.starts_with('-'))
-                .collect::<String>(),
-        )
-        .unwrap()
+    STANDARD.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap()
 }
 
 /// As many bytes as wanted, always the same for one seed and label.
 pub fn bytes(seed: u64, label: &str, count: usize) -> Vec<u8> {
     let block = |number: u64| {
-        Sha256::new()
-            .chain_update(seed.to_be_bytes())
-            .chain_update(number.to_be_bytes())
-            .chain_update(label)
-            .finalize()
+        Sha256::new().chain_update(seed.to_be_bytes()).chain_update(number.to_be_bytes()).chain_update(label).finalize()
     };
     let mut all: Vec<u8> = (0..count.div_ceil(32) as u64).flat_map(block).collect();
     all.truncate(count);
