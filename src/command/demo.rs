@@ -49,7 +49,8 @@ fn show(folder: &Path) -> Result<String, Failed> {
     };
     fs::DirBuilder::new().mode(0o700).create(folder).map_err(|error| failed(&error))?;
     let memory = harden::lock_memory(config::LockMemory::Try).map_err(|error| Failed::from(&error))?;
-    let files = harden::confine(&[folder.to_owned()]);
+    // The folder itself has to go at the end, so its parent stays writable.
+    let files = harden::confine(&[std::env::temp_dir()]);
     let age_key = age::x25519::Identity::generate();
     let dump = synthetic::dump().ok_or_else(|| Failed::new(Fault::Bug, "making synthetic keys", "please report it"))?;
     let client_secret = network::random();

@@ -4,3 +4,4 @@
 
 mod parts_self_test;
 mod support;
+mod sync;

@@ -18,6 +18,7 @@ pub mod parts;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod scenario;
 pub mod server;
 pub mod validator;
 
