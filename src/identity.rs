@@ -19,6 +19,7 @@ pub use fingerprint::Fingerprint;
 pub use proof::{KeyKind, KeyProof};
 
 use crate::config::NamespaceKey;
+use crate::secret;
 
 /// The largest dump that is accepted, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
@@ -66,8 +67,9 @@ impl Identities {
         if bytes.len() > MAX_BYTES {
             return Err(Error::TooLarge);
         }
-        let about = dump::judge(&bytes, namespace_key)?;
-        Ok(Self { bytes, about })
+        let about = dump::judge(&bytes, namespace_key);
+        secret::scrub_stack();
+        Ok(Self { bytes, about: about? })
     }
 
     /// What is public about it.

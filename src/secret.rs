@@ -57,6 +57,16 @@ impl Failure for Error {
     }
 }
 
+/// Overwrites the stack below the caller's frame, where functions that have returned left copies: key
+/// parsers pass arrays by value, and no destructor sees what was moved out.
+#[inline(never)]
+#[expect(clippy::large_stack_arrays, reason = "its size is its purpose")]
+pub fn scrub_stack() {
+    let mut below = [0_u8; 128 * 1024];
+    below.zeroize();
+    std::hint::black_box(&below);
+}
+
 /// Reads the secret as it is now.
 pub fn resolve(reference: &SecretRef) -> Result<SecretString, Error> {
     match reference {

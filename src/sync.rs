@@ -20,6 +20,7 @@ use crate::oauth::TokenSource;
 use crate::receipt::{Facts as PublicFacts, NodeReceipt, Report, StoreReceipt, gravest};
 use crate::retry::Deadline;
 use crate::seal::{Envelope, Sealed, seal};
+use crate::secret;
 use crate::store::file::Folder;
 use crate::store::judge::{Accept, Rules};
 use crate::store::vault::Vault;
@@ -124,6 +125,7 @@ impl Pass {
                 nodes
             })
             .await;
+        secret::scrub_stack();
         nodes.sort_by(|left, right| left.node.cmp(&right.node));
         Report { nodes }
     }
@@ -245,6 +247,7 @@ impl Subject {
         deadline: Deadline,
     ) -> StoreReceipt {
         let head = store.head(self.place(), deadline).await;
+        tracing::debug!(node = self.name.as_str(), store = store.name(), "store looked at");
         let prepared = prepared.wait().await;
         let rules =
             Rules { accept: options.accept.clone(), max_changes_per_day: self.config.identity.max_changes_per_day };

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)]
 
 mod parts_self_test;
+mod secrecy;
 mod support;
 mod sync;

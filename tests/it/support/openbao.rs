@@ -149,6 +149,15 @@ impl OpenBao {
         self.process.kill();
     }
 
+    /// Stops the process where it is, so that whoever asks waits; [`OpenBao::resume`] lets it go on.
+    pub fn pause(&self) {
+        self.process.pause();
+    }
+
+    pub fn resume(&self) {
+        self.process.resume();
+    }
+
     pub fn seal(&self) {
         self.must("PUT", "sys/seal", None);
     }

@@ -59,9 +59,19 @@ impl Scenario {
     }
 
     pub fn of(dump: Dump) -> Self {
+        Self::on(shared_bao(), dump)
+    }
+
+    /// On a server of its own, for tests that stop it or count its tokens; it ends with the test process.
+    pub fn alone(dump: Dump) -> Self {
+        let bao = Box::leak(Box::new(OpenBao::dev()));
+        bao.enable_auth("approle");
+        Self::on(bao, dump)
+    }
+
+    fn on(bao: &'static OpenBao, dump: Dump) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let node = format!("node-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let bao = shared_bao();
         bao.policy(&node, &writer_policy(&format!("canton/{node}/identities")));
         let (role_id, secret_id) = bao.approle(&node, &[&node], json!({}));
         let issuer = Issuer::settings().flavour(Flavour::Auth0).granted(&[AUDIENCE]).start();
