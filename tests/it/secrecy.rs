@@ -1,12 +1,31 @@
 //! No plaintext stays behind: not in memory, not in a file, not in any word that is said.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use idkeep::http::Http;
+use idkeep::oauth::TokenSource;
+use idkeep::retry::Deadline;
+use idkeep::seal::Envelope;
+use idkeep::store::judge::Accept;
+use idkeep::store::{Error as StoreError, Facts, Head, Local, Note, Place, Store, Version};
+use idkeep::sync::{Options, Pass, Subject};
 use serde_json::json;
 
+use crate::support::age::AgeKey;
 use crate::support::dump::{Dump, Format, Purpose, SoftwareKey, Spec};
 use crate::support::memory::{forms, scan_for};
+use crate::support::oidc::{AUDIENCE as OIDC_AUDIENCE, OidcProvider};
+use crate::support::parts::tool;
+use crate::support::pki::Pki;
 use crate::support::scenario::Scenario;
-use crate::support::server::Gate;
-use crate::support::validator::Answer;
+use crate::support::server::{Gate, Tls};
+use crate::support::validator::{Answer, Validator};
 
 type Secrets = Vec<(String, Vec<u8>)>;
 
@@ -165,4 +184,223 @@ fn assert_silent(said: &[u8], secrets: &Secrets) {
         let is_said = said.windows(needle.len()).any(|window| window == needle);
         assert!(!is_said, "{name} is in what was said:\n{}", String::from_utf8_lossy(said));
     }
+}
+
+/// Over TLS, with a client assertion, an AppRole and two stores, one of them sealed: other paths, other buffers.
+#[test]
+fn nothing_is_left_in_memory_nor_in_any_file_after_tls_assertions_and_seals() {
+    let (mut scenario, mut secrets) = with_canaries(every_kind());
+    let provider = OidcProvider::https();
+    let pki = Pki::new();
+    let validator = Validator::trusting(&provider.jwks_uri(), provider.ca_file.as_deref())
+        .audience(OIDC_AUDIENCE)
+        .user(&provider.rs256.id)
+        .tls(Tls::of(&pki))
+        .dump(&scenario.dump.json())
+        .start();
+    let (role_id, _) = scenario.bao.approle(&scenario.node, &[&scenario.node], json!({}));
+    let secret_id = format!("canary-secret-id-{:016x}", fastrand::u64(..));
+    let custom = format!("auth/approle/role/{}/custom-secret-id", scenario.node);
+    scenario.bao.must("POST", &custom, json!({"secret_id": secret_id}));
+    let key = scenario.idkeep.secret_file("assertion-key", provider.rs256.private_key.as_bytes());
+    let secret_id_file = scenario.idkeep.secret_file("secret-id", secret_id.as_bytes());
+    let age = AgeKey::new();
+    let folder = scenario.idkeep.path("kept");
+    let yaml = format!(
+        "nodes:\n  {node}:\n    identity:\n      endpoint: {endpoint}\n      tls: {{ca_file: {node_ca:?}}}\n      \
+         auth:\n        oauth2:\n          issuer: {issuer}\n          client_id: {client}\n          client_auth: private_key_jwt\n          \
+         private_key: {{file: {key:?}}}\n          key_id: {key_id}\n          resource: {OIDC_AUDIENCE}\n          tls: {{ca_file: {issuer_ca:?}}}\n      \
+         stores: [vault, local]\n\
+         stores:\n  vault:\n    vault:\n      address: {address}\n      allow_http: true\n      path: canton/{{node}}/identities\n      \
+         auth: {{approle: {{role_id: {role_id}, secret_id: {{file: {secret_id_file:?}}}}}}}\n  \
+         local: {{file: {{path: {folder:?}, recipients: [{recipient}]}}}}\n",
+        node = scenario.node,
+        endpoint = validator.endpoint(),
+        node_ca = validator.ca_file.as_ref().unwrap(),
+        issuer = provider.issuer,
+        client = provider.rs256.id,
+        key_id = provider.rs256.key_id,
+        issuer_ca = provider.ca_file.as_ref().unwrap(),
+        address = scenario.bao.address,
+        recipient = age.recipient,
+    );
+    scenario.idkeep.config(&yaml);
+    secrets.push(("secret id".into(), secret_id.clone().into_bytes()));
+    // The assertion key's own text, a line of it at a time: PEM is what was read, DER what it was used as.
+    let pem: Vec<&str> = provider.rs256.private_key.lines().filter(|line| !line.starts_with('-')).collect();
+    secrets.push(("assertion key, a line".into(), pem[5].as_bytes().to_vec()));
+    secrets.push(("assertion key, decoded".into(), STANDARD.decode(pem.concat()).unwrap()[200..264].to_vec()));
+    let run = scenario.idkeep.spawn_with_blocked_stdout(&["-o", "json", "sync"]);
+    let shown = validator.identity_requests();
+    let bearer = shown[0].header("authorization").unwrap();
+    secrets.push(("access token".into(), bearer.strip_prefix("Bearer ").unwrap().as_bytes().to_vec()));
+    assert_clean(run.pid(), &secrets);
+    let outcome = run.release();
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let given = ["assertion-key", "secret-id", "client-secret", "vault-token"];
+    for file in files_below(scenario.idkeep.folder()) {
+        if !given.iter().any(|name| file.ends_with(name)) {
+            assert_silent(&std::fs::read(&file).unwrap(), &secrets);
+        }
+    }
+    let sealed = std::fs::read(folder.join(&scenario.node).join("00000001.age")).unwrap();
+    assert_eq!(age.open(&sealed).unwrap(), scenario.dump.json());
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Every system call that writes: what carries a key goes to a socket, and no file is made.
+#[test]
+fn what_carries_a_key_goes_to_a_socket_and_no_file_is_created() {
+    let (scenario, secrets) = with_canaries(Dump::fresh(78));
+    let trace = scenario.idkeep.path("trace");
+    let calls = "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg,sendfile,splice,vmsplice,copy_file_range,memfd_create,process_vm_writev,\
+                 open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,rename,renameat,renameat2,truncate,ftruncate";
+    let status = Command::new(tool("strace"))
+        .args(["-f", "-yy", "-xx", "-s", "1000000", "-e", calls, "-o"])
+        .arg(&trace)
+        .arg(env!("CARGO_BIN_EXE_idkeep"))
+        .args(["-o", "json", "--log-level", "trace", "sync"])
+        .env_clear()
+        .env("IDKEEP_CONFIG", scenario.idkeep.path("idkeep.yaml"))
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    scenario.assert_stored(&scenario.dump);
+    let lines: Vec<String> = std::fs::read_to_string(&trace).unwrap().lines().map(str::to_owned).collect();
+    let needles: Vec<_> = secrets.iter().flat_map(|(name, secret)| forms(name, secret)).collect();
+    let carries = |line: &String| {
+        let bytes = unescaped(line);
+        needles.iter().any(|(_, needle)| bytes.windows(needle.len()).any(|window| window == needle))
+    };
+    let carrying: Vec<&String> = lines.iter().filter(|line| carries(line)).collect();
+    assert!(!carrying.is_empty(), "the key goes to the store in clear here, so a call must carry it");
+    for line in carrying {
+        let shown = line.get(..200).unwrap_or(line);
+        assert!(line.contains("<TCP:"), "a key is written to something else than a socket: {shown}");
+    }
+    for line in &lines {
+        let shown = line.get(..300).unwrap_or(line);
+        let is_open = line.contains("open(") || line.contains("openat(") || line.contains("openat2(");
+        let makes = ["creat(", "mkdir", "mknod", "link", "rename", "truncate(", "memfd_create("]
+            .iter()
+            .any(|call| line.contains(&format!(" {call}")));
+        assert!(!makes, "a file is made: {shown}");
+        if is_open {
+            assert!(!line.contains("O_CREAT") && !line.contains("O_TMPFILE"), "a file is created: {shown}");
+            // Asking whether the terminal or the log may be written is nothing: only opening for writing is.
+            assert!(!line.contains("O_WRONLY") && !line.contains("O_RDWR"), "a file is opened for writing: {shown}");
+        }
+    }
+}
+
+/// The bytes that strace writes as `\x41\x42`.
+fn unescaped(line: &str) -> Vec<u8> {
+    let digits = line.split("\\x").skip(1).filter_map(|part| u8::from_str_radix(part.get(..2)?, 16).ok());
+    digits.collect()
+}
+
+/// A store that panics with the dump in its hands.
+struct Panicking;
+
+impl Store for Panicking {
+    fn name(&self) -> &str {
+        "panicking"
+    }
+
+    fn head<'a>(&'a self, _: Place<'a>, _: Deadline) -> Local<'a, Result<Head, StoreError>> {
+        Box::pin(async { Ok(Head::default()) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        _: Place<'a>,
+        envelope: &'a Envelope<'a>,
+        _: &'a Facts,
+        _: &'a Head,
+        _: Deadline,
+    ) -> Local<'a, Result<Version, StoreError>> {
+        Box::pin(async move {
+            assert!(
+                !matches!(envelope, Envelope::Plain(_)),
+                "a secret in a panic's message: {:?}",
+                std::env::var("CANARY")
+            );
+            Err(StoreError::Conflict)
+        })
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        _: Place<'a>,
+        _: &'a Facts,
+        _: &'a Head,
+        _: Deadline,
+    ) -> Local<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn probe<'a>(&'a self, _: Place<'a>, _: Deadline) -> Local<'a, Result<Vec<Note>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn close(&self) -> Local<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[test]
+#[ignore = "the child process of `nothing_is_left_in_memory_after_a_caught_panic`, which starts it with a configuration"]
+fn child_whose_store_panics() {
+    idkeep::log::quiet_panics();
+    let config = idkeep::config::load(Path::new(&std::env::var("IDKEEP_CONFIG").unwrap())).unwrap();
+    let (name, node) = config.nodes.iter().next().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let subject = Subject {
+        name: name.clone(),
+        config: node.clone(),
+        source: idkeep::validator::Validator::new(
+            node.identity.clone(),
+            Arc::new(TokenSource::new(node.identity.auth.clone())),
+        ),
+        stores: vec![Rc::new(Panicking)],
+    };
+    let options = Options { wait: None, dry_run: false, accept: Accept::Stored };
+    let report = runtime.block_on(Pass::over(Rc::new(Http::default()), vec![subject]).run(options));
+    drop(runtime);
+    println!("exit code {}", report.exit_code());
+    // The parent looks into this process until it closes the pipe.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+#[test]
+fn nothing_is_left_in_memory_after_a_caught_panic() {
+    let (scenario, mut secrets) = with_canaries(every_kind());
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "secrecy::child_whose_store_panics", "--ignored", "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .env("IDKEEP_CONFIG", scenario.idkeep.path("idkeep.yaml"))
+        .env("CANARY", "canary-in-a-panic")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ended = lines.by_ref().map(Result::unwrap).find(|line| line.contains("exit code")).expect("the child reports");
+    assert!(ended.contains("exit code 70"), "{ended}");
+    secrets.push(access_token(&scenario));
+    // The child is this test's own program, in whose image the fixtures of all tests lie.
+    let image = std::env::current_exe().unwrap();
+    let mut hits = scan_for(child.id(), &secrets);
+    hits.retain(|hit| Path::new(&hit.region) != image);
+    assert!(hits.is_empty(), "secrets are left in memory: {hits:#?}");
+    drop(child.stdin.take());
+    let outcome = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    assert!(said.contains("a mistake of idkeep itself, at tests/it/secrecy.rs"), "{said}");
+    assert!(!said.contains("canary-in-a-panic"), "the panic's message is said: {said}");
 }
