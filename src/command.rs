@@ -7,7 +7,7 @@ pub mod policy;
 pub mod schema;
 pub mod sync;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Output};
 use crate::error::{Failed, Failure, Fault};
 
 /// What a command leaves behind: a text for stdout and the failures to report.
@@ -53,6 +53,18 @@ impl Done {
 /// Runs the command.
 #[must_use]
 pub fn run(cli: &Cli) -> Done {
+    let mut done = dispatch(cli);
+    // A script that asked for JSON gets a document, also where there is nothing to report.
+    if cli.output == Output::Json
+        && done.stdout.is_empty()
+        && let Some((_, failed)) = done.failures.first()
+    {
+        done.stdout = json(&serde_json::json!({"error": failed.message, "hint": failed.hint}));
+    }
+    done
+}
+
+fn dispatch(cli: &Cli) -> Done {
     match &cli.command {
         Command::Demo => demo::run(),
         Command::Check(arguments) => check::run(cli, arguments),

@@ -173,9 +173,15 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// Sends the request and reads the whole answer.
     pub async fn run(&self, request: reqwest::RequestBuilder) -> Result<Answer, Error> {
+        if self.timeout.is_zero() {
+            let why = "no time is left before the deadline of this pass".into();
+            return Err(Error::Unreachable { doing: self.doing, origin: self.origin.to_owned(), why });
+        }
         match tokio::time::timeout(self.timeout, self.receive(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::Timeout { doing: self.doing, origin: self.origin.to_owned(), after: self.timeout }),
+            Err(_) => {
+                Err(Error::Timeout { doing: self.doing, origin: self.origin.to_owned(), after: rounded(self.timeout) })
+            }
         }
     }
 
@@ -229,6 +235,11 @@ impl Exchange<'_> {
         }
         Error::Unreachable { doing, origin, why }
     }
+}
+
+/// What is left of a deadline, for people: to a tenth of a second.
+fn rounded(span: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis().div_ceil(100) * 100).unwrap_or(u64::MAX))
 }
 
 /// rustls hides its errors inside `io::Error`, which does not show them as a source.
