@@ -8,6 +8,8 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
+mod demo;
+mod hardening;
 mod parts_self_test;
 mod secrecy;
 mod support;
