@@ -9,6 +9,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
 mod demo;
+mod dumps;
 mod hardening;
 mod parts_self_test;
 mod secrecy;
