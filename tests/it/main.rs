@@ -8,6 +8,7 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
+mod docs;
 mod parts_self_test;
 mod secrecy;
 mod support;
