@@ -35,6 +35,8 @@ struct World {
     validator: Validator,
     idkeep: Idkeep,
     role_id: String,
+    /// Its files must live as long as the servers.
+    _pki: Pki,
 }
 
 fn main() {
@@ -101,7 +103,7 @@ impl World {
         let idkeep = Idkeep::new();
         idkeep.secret_file("client-secret", issuer.client_secret.as_bytes());
         idkeep.secret_file("secret-id", secret_id.as_bytes());
-        Self { bao, issuer, validator, idkeep, role_id }
+        Self { bao, issuer, validator, idkeep, role_id, _pki: pki }
     }
 
     fn configure(&mut self, count: usize) {

@@ -8,7 +8,9 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
+mod demo;
 mod docs;
+mod hardening;
 mod parts_self_test;
 mod secrecy;
 mod support;
