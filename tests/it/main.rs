@@ -2,16 +2,17 @@
 // A test that cannot go on panics, and says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)]
 
-use zeroizing_alloc::ZeroAlloc;
-
-/// As in the program: one test runs a pass in this binary and looks into its memory.
-#[global_allocator]
-static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
-
 mod demo;
+mod docs;
 mod dumps;
 mod hardening;
 mod parts_self_test;
 mod secrecy;
 mod support;
 mod sync;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// As in the program: one test runs a pass in this binary and looks into its memory.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
