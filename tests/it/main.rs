@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)]
 
 mod parts_self_test;
+mod stores;
 mod support;
 mod sync;
+mod vault;
