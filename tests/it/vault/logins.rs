@@ -239,19 +239,50 @@ fn a_token_that_runs_out_during_a_slow_pass_is_replaced() {
 }
 
 #[test]
-fn a_token_that_was_revoked_in_mid_pass_is_replaced() {
+fn a_token_that_is_about_to_run_out_is_renewed() {
     let scenario = Scenario::on(own_bao(), Dump::fresh(1));
-    let before = scenario.bao.tokens();
-    let accessors = || {
-        let keys = scenario.bao.must("LIST", "auth/token/accessors", None)["data"]["keys"].clone();
-        keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let known = accessors();
+    scenario.bao.must(
+        "POST",
+        &format!("auth/approle/role/{}", scenario.node),
+        json!({"token_policies": [scenario.node], "token_ttl": "9s"}),
+    );
+    let known = accessors(&scenario.bao);
     let gate = Gate::closed();
     scenario.validator.script([Answer::Held(gate.clone())]);
     let running = scenario.idkeep.spawn(&["-o", "json", "sync"]);
-    let new =
-        wait_for("the login", Duration::from_secs(30), || accessors().into_iter().find(|key| !known.contains(key)));
+    let new = new_accessor(&scenario.bao, &known);
+    wait_for("two thirds of the token's life", Duration::from_secs(30), || {
+        let about = scenario.bao.must("POST", "auth/token/lookup-accessor", json!({ "accessor": new }));
+        (about["data"]["ttl"].as_u64().unwrap() <= 2).then_some(())
+    });
+    gate.open();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let audited = scenario.bao.audited();
+    assert!(audited.contains(&("update".into(), "auth/token/renew-self".into())), "{audited:?}");
+    assert_eq!(audited.iter().filter(|(_, path)| path == "auth/approle/login").count(), 1);
+    assert_eq!(accessors(&scenario.bao), known);
+}
+
+fn accessors(bao: &OpenBao) -> Vec<String> {
+    let keys = bao.must("LIST", "auth/token/accessors", None)["data"]["keys"].clone();
+    keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits for a token that was not known before.
+fn new_accessor(bao: &OpenBao, known: &[String]) -> String {
+    wait_for("the login", Duration::from_secs(30), || accessors(bao).into_iter().find(|key| !known.contains(key)))
+}
+
+#[test]
+fn a_token_that_was_revoked_in_mid_pass_is_replaced() {
+    let scenario = Scenario::on(own_bao(), Dump::fresh(1));
+    let before = scenario.bao.tokens();
+    let known = accessors(&scenario.bao);
+    let gate = Gate::closed();
+    scenario.validator.script([Answer::Held(gate.clone())]);
+    let running = scenario.idkeep.spawn(&["-o", "json", "sync"]);
+    let new = new_accessor(&scenario.bao, &known);
     // Not before it has looked at what is stored: that is the call before the dump.
     let looked = ("read".to_owned(), format!("secret/metadata/{}", scenario.path()));
     wait_for("the first look", Duration::from_secs(30), || scenario.bao.audited().contains(&looked).then_some(()));

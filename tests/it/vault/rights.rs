@@ -176,6 +176,17 @@ fn each_line_of_the_rendered_policy_is_needed() {
     denied(&format!("writing the facts of {}/v1/{metadata}: status 403", scenario.bao.address));
     fresh();
 
+    // Without the right to look itself up, a missing right costs a login more.
+    let logins = || scenario.bao.audited().iter().filter(|(_, path)| path == "auth/approle/login").count();
+    for (path, expected) in [(None, 1), (Some("auth/token/lookup-self"), 2)] {
+        let policy = without(&full, &data, None);
+        let policy = path.map_or(policy.clone(), |path| without(&policy, path, None));
+        scenario.bao.policy(&scenario.node, &policy);
+        let before = logins();
+        scenario.sync(77);
+        assert_eq!(logins() - before, expected, "{path:?}");
+    }
+
     // Without the right to ask, nothing is claimed.
     set("sys/capabilities-self", None);
     assert_says(&check(&scenario, 0), "unknown", &format!("the rights on {data}"));
