@@ -126,7 +126,7 @@ pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
     match &head.facts {
         _ if !current.is_alive => {
             let repair = format!("version {version} was deleted, destroyed or damaged: writing it again");
-            limited(head, about, rules, Outcome::Repaired, both(warning, repair))
+            limited(head, about, rules, Outcome::Repaired, Some(both(warning, &repair)))
         }
         None if age < FIRST_WRITER => Verdict::Wait { seconds: age.as_secs() },
         None => {
@@ -139,7 +139,7 @@ pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
                 "the facts describe version {}, but {version} is current: writing it again",
                 facts.stored_version
             );
-            limited(head, about, rules, Outcome::Repaired, both(warning, repair))
+            limited(head, about, rules, Outcome::Repaired, Some(both(warning, &repair)))
         }
         Some(facts) if facts.digest == about.digest.as_str() => {
             Verdict::Unchanged { is_stale: facts.checked_at.is_none_or(|at| head.now.duration_since(at) > STALE) }
@@ -148,8 +148,8 @@ pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
     }
 }
 
-fn both(first: Option<String>, second: String) -> Option<String> {
-    Some(first.map_or_else(|| second.clone(), |first| format!("{first}; {second}")))
+fn both(first: Option<String>, second: &str) -> String {
+    first.map_or_else(|| second.to_owned(), |first| format!("{first}; {second}"))
 }
 
 /// A write, unless there were too many within a day: whoever can make versions can evict the good ones.

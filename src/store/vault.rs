@@ -209,7 +209,12 @@ impl Vault {
             return Err(StoreError::TooLarge { bytes: body.len(), max: MAX_BYTES });
         }
         let send = async |token: &_| client.post(&path).token(token).body(body.clone()).send(doing, deadline).await;
-        let answer = self.session.call(client, deadline, send).await?;
+        // Where requests are rationed, looking again before each try would use up the ration.
+        let answer = retry(deadline, "write", async || match self.session.call(client, deadline, send).await {
+            Ok(answer) if answer.status.as_u16() == 429 => Err(client.refusal(&answer, doing, &path)),
+            result => Ok(result),
+        });
+        let answer = answer.await??;
         match answer.status.as_u16() {
             200 => {
                 let written: Option<Written> = client::data(&answer.body);

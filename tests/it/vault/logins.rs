@@ -244,7 +244,7 @@ fn a_token_that_is_about_to_run_out_is_renewed() {
     scenario.bao.must(
         "POST",
         &format!("auth/approle/role/{}", scenario.node),
-        json!({"token_policies": [scenario.node], "token_ttl": "9s"}),
+        json!({"token_policies": [scenario.node], "token_ttl": "12s"}),
     );
     let known = accessors(&scenario.bao);
     let gate = Gate::closed();
