@@ -242,10 +242,12 @@ fn rounded(span: Duration) -> Duration {
     Duration::from_millis(u64::try_from(span.as_millis().div_ceil(100) * 100).unwrap_or(u64::MAX))
 }
 
-/// rustls hides its errors inside `io::Error`, which does not show them as a source.
+/// rustls hides its errors inside `io::Error`s, one in another, which do not show them as a source.
 fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
-    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.downcast_ref().or_else(|| inner?.downcast_ref())
+    match cause.downcast_ref::<std::io::Error>() {
+        Some(io) => tls_error(io.get_ref()?),
+        None => cause.downcast_ref(),
+    }
 }
 
 fn io_problem(error: &std::io::Error) -> Option<&'static str> {
@@ -263,7 +265,8 @@ fn io_problem(error: &std::io::Error) -> Option<&'static str> {
 fn certificate_problem(reason: &rustls::CertificateError) -> String {
     use rustls::CertificateError as Reason;
     match reason {
-        Reason::UnknownIssuer => "signed by an unknown authority".into(),
+        // A bad signature: another authority of the same name, as after a change of authorities.
+        Reason::UnknownIssuer | Reason::BadSignature => "signed by an unknown authority".into(),
         Reason::Expired | Reason::ExpiredContext { .. } => "expired".into(),
         Reason::NotValidYet | Reason::NotValidYetContext { .. } => "not valid yet".into(),
         Reason::NotValidForName | Reason::NotValidForNameContext { .. } => "made for another host".into(),

@@ -49,13 +49,16 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-                Some("let this user write there, or change `path`".into())
-            }
-            Self::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
-                Some("make room; nothing was changed".into())
-            }
-            Self::Io { .. } | Self::Locked(_) => None,
+            Self::Io { source, .. } => match source.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem => {
+                    Some("let this user write there, or change `path`".into())
+                }
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    Some("make room; every version that was there still is".into())
+                }
+                _ => None,
+            },
+            Self::Locked(_) => Some("is a pass that hangs still running? the lock goes with its process".into()),
         }
     }
 }
@@ -175,13 +178,12 @@ impl Store for Folder {
         Box::pin(async move {
             let folder = folder(&self.path, place);
             let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(&folder);
-            Ok(vec![match rustix::fs::access(existing, rustix::fs::Access::WRITE_OK) {
-                Ok(()) => Note::Fine(format!("{} can be written", existing.display())),
-                Err(_) => Note::TooLittle(
-                    format!("{} cannot be written", existing.display()),
-                    "let this user write there".into(),
-                ),
-            }])
+            let failed = |source: std::io::Error| Error::Io { doing: "writing to", path: existing.into(), source };
+            if !existing.is_dir() {
+                return Err(failed(ErrorKind::NotADirectory.into()).into());
+            }
+            rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).map_err(|errno| failed(errno.into()))?;
+            Ok(vec![Note::Fine(format!("{} can be written", existing.display()))])
         })
     }
 

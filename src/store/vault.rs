@@ -40,7 +40,7 @@ pub struct Vault {
     name: String,
     config: VaultStore,
     http: Rc<Http>,
-    client: OnceCell<Client>,
+    client: OnceCell<Rc<Client>>,
     session: Session,
 }
 
@@ -54,8 +54,8 @@ pub enum Error {
     #[error("logging in to {origin}")]
     Secret { origin: String, source: secret::Error },
     /// The login is refused.
-    #[error("logging in to {origin} by {method}: status {status}, refused")]
-    LoginRefused { origin: String, method: &'static str, status: u16 },
+    #[error("logging in to {origin} by {method} (`auth/{mount}`): status {status}, refused")]
+    LoginRefused { origin: String, method: &'static str, mount: String, status: u16 },
     /// Nothing answers at the login's address.
     #[error("logging in to {origin} by {method}: no such login is mounted at `{mount}`")]
     NoLogin { origin: String, method: &'static str, mount: String },
@@ -129,7 +129,7 @@ impl Failure for Error {
         Some(match self {
             Self::Http(error) => return error.hint(),
             Self::Secret { source, .. } => return source.hint(),
-            Self::LoginRefused { .. } => "check the role and its credentials under `auth`, and that the role may log in from here".into(),
+            Self::LoginRefused { .. } => "check the role and its credentials under `auth`, and that the role may log in from here; a wrong `auth.*.mount` or `namespace` looks the same".into(),
             Self::NoLogin { .. } => "check `auth.*.mount` and `namespace`".into(),
             Self::AlreadyUnwrapped { .. } => "treat the secret id as stolen: destroy it, look at the audit log, and deliver a new wrapped one".into(),
             Self::WrappedElsewhere { .. } => "somebody put another token in its place: do not use it, and look at the audit log".into(),
@@ -162,10 +162,10 @@ impl Vault {
         }
     }
 
-    fn client(&self) -> Result<&Client, Error> {
+    fn client(&self) -> Result<&Rc<Client>, Error> {
         if self.client.get().is_none() {
             let client = Client::new(&self.config, &self.http)?;
-            let _ = self.client.set(client);
+            let _ = self.client.set(Rc::new(client));
         }
         self.client.get().ok_or_else(|| Error::NotKv2 { mount: self.config.mount.clone() })
     }
@@ -209,7 +209,12 @@ impl Vault {
             return Err(StoreError::TooLarge { bytes: body.len(), max: MAX_BYTES });
         }
         let send = async |token: &_| client.post(&path).token(token).body(body.clone()).send(doing, deadline).await;
-        let answer = self.session.call(client, deadline, send).await?;
+        // Where requests are rationed, looking again before each try would use up the ration.
+        let answer = retry(deadline, "write", async || match self.session.call(client, deadline, send).await {
+            Ok(answer) if answer.status.as_u16() == 429 => Err(client.refusal(&answer, doing, &path)),
+            result => Ok(result),
+        });
+        let answer = answer.await??;
         match answer.status.as_u16() {
             200 => {
                 let written: Option<Written> = client::data(&answer.body);
@@ -248,7 +253,7 @@ impl Vault {
     }
 
     /// On a KV engine of version 1 the same call would store the dump where nobody looks for it.
-    async fn require_kv2(&self, client: &Client, deadline: Deadline) -> Result<(), Error> {
+    async fn require_kv2(&self, client: &Rc<Client>, deadline: Deadline) -> Result<(), Error> {
         #[derive(Deserialize)]
         struct Mount {
             #[serde(rename = "type")]

@@ -8,8 +8,10 @@ mod dumps;
 mod hardening;
 mod parts_self_test;
 mod secrecy;
+mod stores;
 mod support;
 mod sync;
+mod vault;
 
 use zeroizing_alloc::ZeroAlloc;
 

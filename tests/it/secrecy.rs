@@ -135,7 +135,7 @@ fn the_key_is_in_memory_while_the_store_hangs_and_gone_after_it_failed() {
     // The same again, up to the report: everything is gone.
     let gate = Gate::closed();
     scenario.validator.script([Answer::Held(gate.clone())]);
-    let bao = scenario.bao;
+    let bao = &scenario.bao;
     let run = std::thread::scope(|scope| {
         let running = scope.spawn(|| scenario.idkeep.spawn_with_blocked_stdout(&["-o", "json", "sync"]));
         scenario.validator.server().wait_for_requests(2);

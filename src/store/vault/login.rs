@@ -1,5 +1,6 @@
 //! Logging in: one token for all nodes, renewed or replaced when it runs out, given back at the end.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +15,10 @@ use crate::config::VaultAuth;
 use crate::http::Answer;
 use crate::retry::{Deadline, retry};
 use crate::secret;
+use crate::store::Local;
+
+/// Time for what is left to do with a token after the pass.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The token of one server.
 #[derive(Default)]
@@ -26,6 +31,14 @@ struct State {
     token: Option<Token>,
     /// A secret id can be unwrapped once, and may be needed for more than one login.
     unwrapped: Option<SecretString>,
+    /// A login that is under way. It outlives whoever waits for it: its token has to be given back too.
+    attempt: Option<Local<'static, Attempted>>,
+}
+
+/// What one login came to.
+struct Attempted {
+    unwrapped: Option<SecretString>,
+    result: Result<Token, Error>,
 }
 
 struct Token {
@@ -70,7 +83,7 @@ impl Session {
     /// Makes a call with the token at hand. A 403 because the token has run out is answered by one new login.
     pub(super) async fn call(
         &self,
-        client: &Client,
+        client: &Rc<Client>,
         deadline: Deadline,
         call: impl AsyncFn(&SecretString) -> Result<Answer, Error>,
     ) -> Result<Answer, Error> {
@@ -84,7 +97,7 @@ impl Session {
         call(&token).await
     }
 
-    async fn token(&self, client: &Client, deadline: Deadline) -> Result<SecretString, Error> {
+    async fn token(&self, client: &Rc<Client>, deadline: Deadline) -> Result<SecretString, Error> {
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token {
             if !token.is_due() {
@@ -101,12 +114,21 @@ impl Session {
         log_in(&mut state, client, deadline).await
     }
 
-    async fn replace(&self, dead: &SecretString, client: &Client, deadline: Deadline) -> Result<SecretString, Error> {
+    async fn replace(
+        &self,
+        dead: &SecretString,
+        client: &Rc<Client>,
+        deadline: Deadline,
+    ) -> Result<SecretString, Error> {
         let mut state = self.state.lock().await;
-        match &state.token {
-            Some(token) if token.value.expose_secret() != dead.expose_secret() => Ok(token.value.clone()),
-            _ => log_in(&mut state, client, deadline).await,
+        if let Some(token) = &state.token
+            && token.value.expose_secret() != dead.expose_secret()
+        {
+            return Ok(token.value.clone());
         }
+        // It lives if it only may not look itself up.
+        let _ = give_back(client, dead).await;
+        log_in(&mut state, client, deadline).await
     }
 
     /// True if the server does not know the token any more, so that a 403 was not about rights.
@@ -122,11 +144,13 @@ impl Session {
     pub(super) async fn revoke(&self, client: &Client) {
         let mut state = self.state.lock().await;
         state.unwrapped = None;
+        if let Some(attempt) = state.attempt.take()
+            && let Ok(Attempted { result: Ok(token), .. }) = tokio::time::timeout(FAREWELL, attempt).await
+        {
+            state.token = Some(token);
+        }
         let Some(token) = state.token.take().filter(|token| token.is_own) else { return };
-        let deadline = Deadline::after(Duration::from_secs(5));
-        let answer =
-            client.post("auth/token/revoke-self").token(&token.value).send("revoking the token at", deadline).await;
-        match answer {
+        match give_back(client, &token.value).await {
             Ok(answer) if answer.status.is_success() => tracing::debug!("store token revoked"),
             // Batch tokens cannot be revoked and hold no lease.
             Ok(answer) if answer.status.as_u16() == 400 => {}
@@ -151,47 +175,64 @@ async fn renew(client: &Client, token: &SecretString, deadline: Deadline) -> Opt
     (renewed.renew_at? > Instant::now() + Duration::from_millis(300)).then_some(renewed)
 }
 
-async fn log_in(state: &mut State, client: &Client, deadline: Deadline) -> Result<SecretString, Error> {
+async fn give_back(client: &Client, token: &SecretString) -> Result<Answer, Error> {
+    let request = client.post("auth/token/revoke-self").token(token);
+    request.send("revoking the token at", Deadline::after(FAREWELL)).await
+}
+
+async fn log_in(state: &mut State, client: &Rc<Client>, deadline: Deadline) -> Result<SecretString, Error> {
     let token: Token = retry(deadline, "login", async || -> Result<Token, Error> {
-        let config = client.config();
-        let token = match &config.auth {
-            VaultAuth::Token(reference) => Token {
-                value: secret::resolve(reference).map_err(|source| unreadable(client, source))?,
-                is_own: false,
-                is_renewable: false,
-                renew_at: None,
-            },
-            VaultAuth::Approle { role_id, secret_id, wrapped, mount } => {
-                let secret_id = if *wrapped {
-                    unwrapped(state, secret_id, mount, client, deadline).await?
-                } else {
-                    secret::resolve(secret_id).map_err(|source| unreadable(client, source))?
-                };
-                let mut body = json!({"role_id": role_id, "secret_id": secret_id.expose_secret()});
-                let result = post(client, "approle", mount, &body, deadline).await;
-                wipe(&mut body);
-                result?
-            }
-            VaultAuth::Kubernetes { role, mount, token_file } => {
-                let jwt = secret::guarded_text(token_file).map_err(|source| unreadable(client, source))?;
-                with_jwt(client, "kubernetes", mount, role, &jwt, deadline).await?
-            }
-            VaultAuth::Jwt { role, mount, token } => {
-                let jwt = secret::resolve(token).map_err(|source| unreadable(client, source))?;
-                with_jwt(client, "jwt", mount, role, &jwt, deadline).await?
-            }
-            VaultAuth::Cert { role, mount } => {
-                let body = role.as_ref().map_or_else(|| json!({}), |role| json!({"name": role}));
-                post(client, "cert", mount, &body, deadline).await?
-            }
-        };
-        Ok(token)
+        let State { unwrapped, attempt, .. } = &mut *state;
+        let begin = || -> Local<'static, Attempted> { Box::pin(begin(Rc::clone(client), unwrapped.clone(), deadline)) };
+        let attempted = attempt.get_or_insert_with(begin).await;
+        state.attempt = None;
+        state.unwrapped = attempted.unwrapped;
+        attempted.result
     })
     .await?;
     tracing::debug!(origin = client.origin, "logged in to the store");
     let value = token.value.clone();
     state.token = Some(token);
     Ok(value)
+}
+
+async fn begin(client: Rc<Client>, mut unwrapped: Option<SecretString>, deadline: Deadline) -> Attempted {
+    let result = log_in_once(&client, &mut unwrapped, deadline).await;
+    Attempted { unwrapped, result }
+}
+
+async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline: Deadline) -> Result<Token, Error> {
+    match &client.config().auth {
+        VaultAuth::Token(reference) => Ok(Token {
+            value: secret::resolve(reference).map_err(|source| unreadable(client, source))?,
+            is_own: false,
+            is_renewable: false,
+            renew_at: None,
+        }),
+        VaultAuth::Approle { role_id, secret_id, wrapped, mount } => {
+            let secret_id = if *wrapped {
+                unwrapped(known, secret_id, mount, client, deadline).await?
+            } else {
+                secret::resolve(secret_id).map_err(|source| unreadable(client, source))?
+            };
+            let mut body = json!({"role_id": role_id, "secret_id": secret_id.expose_secret()});
+            let result = post(client, "approle", mount, &body, deadline).await;
+            wipe(&mut body);
+            result
+        }
+        VaultAuth::Kubernetes { role, mount, token_file } => {
+            let jwt = secret::guarded_text(token_file).map_err(|source| unreadable(client, source))?;
+            with_jwt(client, "kubernetes", mount, role, &jwt, deadline).await
+        }
+        VaultAuth::Jwt { role, mount, token } => {
+            let jwt = secret::resolve(token).map_err(|source| unreadable(client, source))?;
+            with_jwt(client, "jwt", mount, role, &jwt, deadline).await
+        }
+        VaultAuth::Cert { role, mount } => {
+            let body = role.as_ref().map_or_else(|| json!({}), |role| json!({"name": role}));
+            post(client, "cert", mount, &body, deadline).await
+        }
+    }
 }
 
 async fn with_jwt(
@@ -228,6 +269,8 @@ async fn post(
     let mount = mount.trim_matches('/');
     let path = format!("auth/{mount}/login");
     let doing = "logging in at";
+    let (origin, mount_name) = (client.origin.clone(), mount.to_owned());
+    let refused = |status| Error::LoginRefused { origin, method, mount: mount_name, status };
     let answer = client.post(&path).secret_json(body).send(doing, deadline).await?;
     match answer.status.as_u16() {
         200 => {
@@ -235,14 +278,16 @@ async fn post(
             Ok(Token::new(answer.ok_or(Error::Garbled { doing, path })?.auth))
         }
         404 => Err(Error::NoLogin { origin: client.origin.clone(), method, mount: mount.to_owned() }),
-        status @ (400 | 401 | 403) => Err(Error::LoginRefused { origin: client.origin.clone(), method, status }),
+        status @ (400 | 401 | 403) => Err(refused(status)),
+        // The method for Kubernetes answers 500 for a token that the API server does not accept.
+        status @ 500 if client::says(&answer, "lookup failed:") => Err(refused(status)),
         _ => Err(client.refusal(&answer, doing, &path)),
     }
 }
 
 /// The secret id inside a wrapping token, after a look at who wrapped it.
 async fn unwrapped(
-    state: &mut State,
+    known: &mut Option<SecretString>,
     reference: &crate::config::SecretRef,
     mount: &str,
     client: &Client,
@@ -256,7 +301,7 @@ async fn unwrapped(
     struct Unwrapped {
         secret_id: SecretString,
     }
-    if let Some(secret_id) = &state.unwrapped {
+    if let Some(secret_id) = known {
         return Ok(secret_id.clone());
     }
     let wrapping = secret::resolve(reference).map_err(|source| unreadable(client, source))?;
@@ -283,7 +328,7 @@ async fn unwrapped(
     match answer.status.as_u16() {
         200 => {
             let secret_id = client::data::<Unwrapped>(&answer.body).ok_or_else(gone)?.secret_id;
-            Ok(state.unwrapped.insert(secret_id).clone())
+            Ok(known.insert(secret_id).clone())
         }
         400 | 403 | 404 => Err(gone()),
         _ => Err(client.refusal(&answer, "unwrapping the secret id at", "sys/wrapping/unwrap")),

@@ -71,10 +71,14 @@ impl Metadata {
             created_at: Timestamp::default(),
             is_alive: false,
         });
+        // Versions that the server has pushed out still count: our own history says when they were made.
+        let is_listed = |key: &str| history_number(key).is_some_and(|n| self.versions.contains_key(&n.to_string()));
+        let pushed_out = custom.iter().filter(|(key, _)| !is_listed(key)).filter_map(|(key, line)| made_at(key, line));
+        let listed = self.versions.values().map(|info| info.created_time);
         Head {
             current: current.or(lost),
+            created_at: listed.chain(pushed_out).collect(),
             facts: Facts::from_map(&custom),
-            created_at: self.versions.values().map(|info| info.created_time).collect(),
             now: self.now,
             beside: custom.into_iter().filter(|(key, _)| !Facts::is_key(key)).collect(),
             keeps: Some(self.max_versions),
@@ -85,8 +89,9 @@ impl Metadata {
 impl VersionInfo {
     /// A deletion time may lie ahead: `delete_version_after`.
     fn is_alive(&self, now: Timestamp) -> bool {
-        let is_deleted =
-            !self.deletion_time.is_empty() && self.deletion_time.parse().is_ok_and(|at: Timestamp| at <= now);
+        // `Date` has whole seconds: what was deleted within this one is deleted.
+        let is_past = |at: Timestamp| at.as_second() <= now.as_second();
+        let is_deleted = !self.deletion_time.is_empty() && self.deletion_time.parse().is_ok_and(is_past);
         !self.destroyed && !is_deleted
     }
 }
@@ -131,6 +136,13 @@ fn kept(mut history: Vec<(String, String)>, current: &str, room: usize) -> Vec<(
 
 fn history_number(key: &str) -> Option<u64> {
     key.strip_prefix(HISTORY)?.parse().ok()
+}
+
+/// When the version that a line of history describes was captured.
+fn made_at(key: &str, line: &str) -> Option<Timestamp> {
+    history_number(key)?;
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line["captured_at"].as_str()?.parse().ok()
 }
 
 fn participant(line: &str) -> String {
@@ -184,7 +196,9 @@ mod tests {
 
     #[test]
     fn keys_of_others_come_first() {
-        assert_eq!(after(&["a", "b", "c"], 60).iter().filter(|(key, _)| key.starts_with("team")).count(), 60);
+        let beside_57 = after(&["a", "b", "c"], 57);
+        assert_eq!(beside_57.iter().filter(|(key, _)| key.starts_with("team")).count(), 57);
+        assert_eq!(beside_57.len(), 58, "there is room for one line of history");
         let full = Head { beside: (0..61).map(|i| (format!("team-{i}"), "x".into())).collect(), ..Head::default() };
         assert!(beside(&full, &facts("a", 1)).is_none());
     }

@@ -1,7 +1,7 @@
 //! A whole scenario: an issuer, a validator app, an OpenBao and a configuration that joins them.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::validator::Validator;
 
 /// One node that is kept in one OpenBao, over plain HTTP on this machine.
 pub struct Scenario {
-    pub bao: &'static OpenBao,
+    pub bao: Arc<OpenBao>,
     pub issuer: Issuer,
     pub validator: Validator,
     pub idkeep: Idkeep,
@@ -44,12 +44,12 @@ pub struct Config {
 pub const AUDIENCE: &str = "https://validator.example.com";
 
 /// The one OpenBao that most tests share; each has paths of its own.
-pub fn shared_bao() -> &'static OpenBao {
-    static BAO: OnceLock<OpenBao> = OnceLock::new();
+pub fn shared_bao() -> &'static Arc<OpenBao> {
+    static BAO: OnceLock<Arc<OpenBao>> = OnceLock::new();
     BAO.get_or_init(|| {
         let bao = OpenBao::dev();
         bao.enable_auth("approle");
-        bao
+        Arc::new(bao)
     })
 }
 
@@ -59,17 +59,18 @@ impl Scenario {
     }
 
     pub fn of(dump: Dump) -> Self {
-        Self::on(shared_bao(), dump)
+        Self::on(shared_bao().clone(), dump)
     }
 
-    /// On a server of its own, for tests that stop it or count its tokens; it ends with the test process.
+    /// On a server of its own, for tests that stop it or count its tokens.
     pub fn alone(dump: Dump) -> Self {
-        let bao = Box::leak(Box::new(OpenBao::dev()));
+        let bao = OpenBao::dev();
         bao.enable_auth("approle");
-        Self::on(bao, dump)
+        Self::on(Arc::new(bao), dump)
     }
 
-    fn on(bao: &'static OpenBao, dump: Dump) -> Self {
+    /// With this OpenBao, for tests that count, limit or seal.
+    pub fn on(bao: Arc<OpenBao>, dump: Dump) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let node = format!("node-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         bao.policy(&node, &writer_policy(&format!("canton/{node}/identities")));
@@ -91,13 +92,14 @@ impl Scenario {
         );
         let vault_auth =
             format!("{{approle: {{role_id: {role_id:?}, secret_id: {{file: {:?}}}}}}}", idkeep.path("secret-id"));
+        let vault = bao.ca_file.iter().map(|file| format!("tls: {{ca_file: {file:?}}}")).collect();
         let config = Config {
             identity: vec!["deadline: 20s".into()],
             auth,
             stores: "[vault]".into(),
             more_stores: String::new(),
             vault_auth,
-            vault: Vec::new(),
+            vault,
         };
         let mut scenario = Self { bao, issuer, validator, idkeep, dump, node, config };
         scenario.configure();
@@ -115,6 +117,15 @@ impl Scenario {
         let key = line.split(':').next().unwrap().to_owned() + ":";
         self.config.identity.retain(|known| !known.starts_with(&key));
         self.config.identity.push(line.to_owned());
+        self.configure();
+        self
+    }
+
+    /// The same for the Vault store.
+    pub fn vault(&mut self, line: &str) -> &mut Self {
+        let key = line.split(':').next().unwrap().to_owned() + ":";
+        self.config.vault.retain(|known| !known.starts_with(&key));
+        self.config.vault.push(line.to_owned());
         self.configure();
         self
     }
