@@ -12,16 +12,23 @@ use crate::config::Period;
 #[command(name = "idkeep", version, about, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file.
-    #[arg(long, env = "IDKEEP_CONFIG", default_value = "/etc/idkeep/idkeep.yaml", value_name = "FILE", global = true)]
+    #[arg(
+        long,
+        env = "IDKEEP_CONFIG",
+        default_value = "/etc/idkeep/idkeep.yaml",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Global options"
+    )]
     pub config: PathBuf,
     /// How log lines are written (to stderr).
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT", global = true)]
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT", global = true, help_heading = "Global options")]
     pub log_format: LogFormat,
     /// Which log lines are written.
-    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL", global = true)]
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL", global = true, help_heading = "Global options")]
     pub log_level: LogLevel,
     /// How the result is written (to stdout).
-    #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT", global = true)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT", global = true, help_heading = "Global options")]
     pub output: Output,
     /// What to do.
     #[command(subcommand)]

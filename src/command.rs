@@ -66,7 +66,7 @@ pub fn run(cli: &Cli) -> Done {
 
 fn dispatch(cli: &Cli) -> Done {
     match &cli.command {
-        Command::Demo => demo::run(),
+        Command::Demo => demo::run(cli.output),
         Command::Check(arguments) => check::run(cli, arguments),
         Command::Sync(arguments) => sync::run(cli, arguments),
         Command::Policy(arguments) => policy::run(cli, arguments),

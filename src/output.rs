@@ -8,18 +8,22 @@ use crate::receipt::Report;
 /// The report of a pass.
 #[must_use]
 pub fn report(report: &Report) -> String {
-    let mut rows = vec![["NODE", "STORE", "OUTCOME", "VERSION", "PROOF", "DIGEST"].map(str::to_owned)];
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut rows = vec![["NODE", "STORE", "OUTCOME", "VERSION", "PROOF", "DIGEST", "PARTICIPANT"].map(str::to_owned)];
     for node in &report.nodes {
         let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
-        let digest = node.about.digest.as_deref().map(|digest| digest.get(..19).unwrap_or(digest));
+        let about = &node.about;
+        // Enough of the digest to tell two apart; scripts get all of it.
+        let digest = about.digest.as_deref().map(|digest| digest.get(..19).filter(|_| is_terminal).unwrap_or(digest));
         let mut row = |store: &str, outcome: &str, version: Option<&str>| {
             rows.push([
                 node.node.clone(),
                 store.to_owned(),
                 outcome.to_owned(),
                 or_dash(version),
-                or_dash(node.about.key_proof),
+                or_dash(about.key_proof),
                 or_dash(digest),
+                or_dash(about.participant_id.as_deref()),
             ]);
         };
         if node.stores.is_empty() {
@@ -29,7 +33,7 @@ pub fn report(report: &Report) -> String {
             row(&store.store, store.outcome, store.version.as_deref());
         }
     }
-    if std::io::stdout().is_terminal() { table(&rows) } else { lines(&rows) }
+    if is_terminal { table(&rows) } else { lines(&rows) }
 }
 
 /// Columns as wide as their widest cell.

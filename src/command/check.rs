@@ -122,12 +122,18 @@ fn text(checked: &Checked, usable: Option<&Config>) -> String {
     }
     if let Some(config) = usable {
         let _ = writeln!(text, "{}: {}", checked.findings.file.display(), summary(config));
+    } else {
+        let file = checked.findings.file.display();
+        let _ = writeln!(text, "{file}: {}", count(checked.findings.mistakes.len(), "mistake"));
     }
     text
 }
 
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 fn summary(config: &Config) -> String {
-    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     format!("no mistakes: {}, {}", count(config.nodes.len(), "node"), count(config.stores.len(), "store"))
 }
 

@@ -10,7 +10,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{Done, runtime};
+use super::{Done, json, runtime};
+use crate::cli::Output;
 use crate::config;
 use crate::error::{Failed, Fault};
 use crate::harden;
@@ -21,10 +22,11 @@ use network::Network;
 
 /// Shows the path and says what to do next.
 #[must_use]
-pub fn run() -> Done {
+pub fn run(format: Output) -> Done {
     let folder = Folder(std::env::temp_dir().join(format!("idkeep-demo-{:08x}", fastrand::u32(..))));
     match show(&folder.0) {
-        Ok(text) => Done::printing(text),
+        Ok((_, report)) if format == Output::Json => Done::printing(json(&report)),
+        Ok((text, _)) => Done::printing(text),
         Err(failed) => Done::failed(failed),
     }
 }
@@ -38,7 +40,7 @@ impl Drop for Folder {
     }
 }
 
-fn show(folder: &Path) -> Result<String, Failed> {
+fn show(folder: &Path) -> Result<(String, Report), Failed> {
     let started = Instant::now();
     let failed = |error: &io::Error| {
         Failed::new(
@@ -84,7 +86,7 @@ fn show(folder: &Path) -> Result<String, Failed> {
     say("5  Opened again with the age key (which idkeep never has): the same bytes.");
     say(&format!("   Done in {} ms. The synthetic keys and the folder are gone.", started.elapsed().as_millis()));
     text.push_str(NEXT);
-    Ok(text)
+    Ok((text, report))
 }
 
 const NEXT: &str = "

@@ -76,7 +76,8 @@ fn done(report: &Report, format: Output) -> Done {
         {
             failures.push((node.node.clone(), failed.clone()));
         }
-        for store in &node.stores {
+        // Where the others were enough, a store that failed has been warned about: no alarm for a success.
+        for store in node.stores.iter().filter(|_| node.failed.is_some()) {
             if let Some(failed) = &store.failed {
                 failures.push((format!("{}: {}", node.node, store.store), failed.clone()));
             }

@@ -131,7 +131,7 @@ impl Failure for Error {
             Self::Secret { source, .. } => return source.hint(),
             Self::LoginRefused { .. } => "check the role and its credentials under `auth`, and that the role may log in from here; a wrong `auth.*.mount` or `namespace` looks the same".into(),
             Self::NoLogin { .. } => "check `auth.*.mount` and `namespace`".into(),
-            Self::AlreadyUnwrapped { .. } => "treat the secret id as stolen: destroy it, look at the audit log, and deliver a new wrapped one".into(),
+            Self::AlreadyUnwrapped { .. } => "a wrapped secret id works once: if an earlier run of idkeep did not use it, treat it as stolen, destroy it and look at the audit log; deliver a new one".into(),
             Self::WrappedElsewhere { .. } => "somebody put another token in its place: do not use it, and look at the audit log".into(),
             Self::Denied { .. } => "`idkeep policy vault` prints the policy that is needed; a wrong `namespace` or `mount` looks the same".into(),
             Self::Busy { status: 503 | 501, .. } => "unseal the server".into(),
