@@ -231,10 +231,12 @@ impl Exchange<'_> {
     }
 }
 
-/// rustls hides its errors inside `io::Error`, which does not show them as a source.
+/// rustls hides its errors inside `io::Error`, often one in another, which do not show them as a source.
 fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
-    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.downcast_ref().or_else(|| inner?.downcast_ref())
+    if let Some(tls) = cause.downcast_ref() {
+        return Some(tls);
+    }
+    tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 fn io_problem(error: &std::io::Error) -> Option<&'static str> {
