@@ -188,13 +188,17 @@ impl TokenSource {
         Ok(std::sync::Arc::clone(held.token.insert(std::sync::Arc::new(token))))
     }
 
-    /// The audience that is asked for, where one is configured.
+    /// What the configuration asks for, to compare with what a refused token says.
     #[must_use]
-    pub fn audience(&self) -> Option<&str> {
+    pub fn asks_for(&self) -> String {
         match &self.auth {
-            Auth::Oauth2(oauth2) => oauth2.audience.as_deref().or(oauth2.resource.as_deref()),
-            Auth::UnsafeHs256(unsafe_hs256) => Some(&unsafe_hs256.audience),
-            Auth::Token(_) => None,
+            Auth::Oauth2(oauth2) => match (&oauth2.audience, &oauth2.resource) {
+                (Some(audience), _) => format!("asks for audience {audience}"),
+                (None, Some(resource)) => format!("asks for resource {resource}"),
+                (None, None) => "asks for no audience".into(),
+            },
+            Auth::UnsafeHs256(unsafe_hs256) => format!("says audience {}", unsafe_hs256.audience),
+            Auth::Token(_) => "has it ready".into(),
         }
     }
 }

@@ -88,10 +88,7 @@ async fn fetch(config: &Oauth2, issuer: &Address, http: &Http, deadline: Deadlin
     match status {
         200 => serde_json::from_slice(&answer.body).map_err(|_| wrong("the answer is no discovery document".into())),
         408 | 425 | 429 | 500..=599 => Err(Error::Busy { origin, status, retry_after: answer.retry_after() }),
-        300..=399 => {
-            let to = answer.redirect_host().unwrap_or_else(|| "another place".into());
-            Err(wrong(format!("redirected to {to}, which is not followed")))
-        }
+        300..=399 => Err(wrong(format!("redirected to {}, which is not followed", answer.redirect_host()))),
         _ => Err(wrong(format!("status {status}"))),
     }
 }

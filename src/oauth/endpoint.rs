@@ -147,9 +147,7 @@ async fn send(
             Ok(response)
         }
         408 | 425 | 429 | 500..=599 => Err(Error::Busy { origin, status, retry_after: answer.retry_after() }),
-        300..=399 => {
-            Err(Error::Redirected { origin, to: answer.redirect_host().unwrap_or_else(|| "another place".into()) })
-        }
+        300..=399 => Err(Error::Redirected { origin, to: answer.redirect_host() }),
         _ => Err(Error::NotAToken { origin, status, why: "not an answer of a token endpoint" }),
     }
 }
