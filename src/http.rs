@@ -391,6 +391,11 @@ fn wait_asked(value: &str, server_now: Option<jiff::Timestamp>) -> Option<Durati
     Some(Duration::try_from(http_date(value)?.duration_since(now)).unwrap_or_default())
 }
 
+/// The wait that a server asks for, as the end of a message.
+pub(crate) fn patience(retry_after: Option<Duration>) -> String {
+    retry_after.map(|wait| format!(", and it asks to be left alone for {}s", wait.as_secs())).unwrap_or_default()
+}
+
 fn http_date(text: &str) -> Option<jiff::Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }

@@ -1,5 +1,6 @@
 //! Tokens: OAuth 2.0 client credentials, or what stands in for them, held in wiped memory.
 
+mod answer;
 mod assertion;
 mod claims;
 mod discovery;
@@ -32,8 +33,14 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    fn new(value: SecretString, lifetime: Option<Duration>) -> Self {
-        Self { value, renew_at: lifetime.map(|lifetime| Instant::now() + renew_after(lifetime)) }
+    /// Nothing if a header cannot carry it (RFC 6750: visible ASCII).
+    fn new(value: SecretString, lifetime: Option<Duration>) -> Option<Self> {
+        if !value.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        // A lifetime of centuries is as good as a year.
+        let renew_at = lifetime.map(|lifetime| Instant::now() + renew_after(lifetime.min(YEAR)));
+        Some(Self { value, renew_at })
     }
 
     pub(crate) fn expose(&self) -> &str {
@@ -50,6 +57,8 @@ impl fmt::Debug for AccessToken {
         f.write_str("AccessToken")
     }
 }
+
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// When a token of this lifetime is renewed: max(half of it, min(it − 60 s, 80 % of it)).
 fn renew_after(lifetime: Duration) -> Duration {
@@ -76,14 +85,17 @@ pub enum Error {
     #[error("asking {origin} for a token: the answer (status {status}) is no token: {why}")]
     NotAToken { origin: String, status: u16, why: &'static str },
     /// Busy, down or starting.
-    #[error("asking {origin} for a token: status {status}")]
-    Busy { origin: String, status: u16, retry_after: Option<Duration> },
+    #[error("asking {origin} for {what}: status {status}{}", http::patience(*retry_after))]
+    Busy { origin: String, what: &'static str, status: u16, retry_after: Option<Duration> },
     /// A redirect, which is never followed.
     #[error("asking {origin} for a token: redirected to {to}, which is not followed")]
     Redirected { origin: String, to: String },
     /// The discovery document is missing or says something that is not believed.
     #[error("reading the discovery document of {issuer}: {why}")]
     Discovery { issuer: String, why: String },
+    /// The ready token is none.
+    #[error("the ready token has characters that no token has")]
+    NotReady,
     /// The private key does not sign.
     #[error("signing the client assertion: {0}")]
     Assertion(&'static str),
@@ -100,6 +112,7 @@ impl Failure for Error {
             | Self::NotAToken { .. }
             | Self::Redirected { .. }
             | Self::Discovery { .. }
+            | Self::NotReady
             | Self::Assertion(_) => Fault::Config,
         }
     }
@@ -121,7 +134,10 @@ impl Failure for Error {
             }
             Self::Rejected { .. } => "check `audience`, `resource`, `scope` and `extra_params` against what the issuer grants this client".into(),
             Self::NotAToken { .. } | Self::Redirected { .. } => "check `issuer` or `token_url`: something else answers there".into(),
-            Self::Discovery { .. } => "put the right address in `token_url`; discovery is then not needed".into(),
+            Self::Discovery { .. } => {
+                "check `issuer`, or put the token endpoint's address in `token_url`: discovery is then not needed".into()
+            }
+            Self::NotReady => "`token` refers to something else; the file holds the token and nothing more".into(),
             Self::Assertion(_) => "`private_key` takes a PEM key: RSA, EC P-256, EC P-384 (PKCS #8) or Ed25519".into(),
         })
     }
@@ -182,7 +198,7 @@ impl TokenSource {
                 retry(deadline, "token", async || endpoint::ask(oauth2, endpoint, http, deadline).await).await?
             }
             Auth::UnsafeHs256(unsafe_hs256) => sign(unsafe_hs256)?,
-            Auth::Token(reference) => AccessToken::new(secret::resolve(reference)?, None),
+            Auth::Token(reference) => AccessToken::new(secret::resolve(reference)?, None).ok_or(Error::NotReady)?,
         };
         tracing::debug!("token ready");
         Ok(std::sync::Arc::clone(held.token.insert(std::sync::Arc::new(token))))
@@ -214,7 +230,7 @@ fn sign(config: &UnsafeHs256) -> Result<AccessToken, Error> {
     });
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
     let token = token.map_err(|_| Error::Assertion("HS256"))?;
-    Ok(AccessToken::new(token.into(), None))
+    AccessToken::new(token.into(), None).ok_or(Error::Assertion("HS256"))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub enum Error {
     #[error("asking {origin} for the identities: status 404, and readyz gives no clue ({clue})")]
     NotFound { origin: String, clue: String },
     /// Busy, down or starting.
-    #[error("asking {origin} for {what}: status {status}{}", patience(*retry_after))]
+    #[error("asking {origin} for {what}: status {status}{}", web::patience(*retry_after))]
     Busy { origin: String, what: &'static str, status: u16, retry_after: Option<Duration> },
     /// A redirect, which is never followed.
     #[error("asking {origin} for {what}: status {status}, redirected to {to}, which is not followed")]
@@ -213,11 +213,7 @@ impl Validator {
 
     async fn ask(&self, http: &Http, token: &AccessToken, deadline: Deadline) -> Result<Zeroizing<Vec<u8>>, Error> {
         let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
-        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| Error::TokenRefused {
-            origin: self.origin(),
-            token: "nothing that a header may hold".into(),
-            asked: self.tokens.asks_for(),
-        })?;
+        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| oauth::Error::NotReady)?;
         bearer.set_sensitive(true);
         let request = self.get(http, "/v0/admin/participant/identities")?.header(AUTHORIZATION, bearer);
         let origin = self.origin();
@@ -290,9 +286,4 @@ impl Validator {
     fn timeout(&self, deadline: Deadline) -> Duration {
         self.config.timeout.0.min(deadline.remaining())
     }
-}
-
-/// What a server that asks for a wait has asked for.
-fn patience(retry_after: Option<Duration>) -> String {
-    retry_after.map(|wait| format!(", and it asks to be left alone for {}s", wait.as_secs())).unwrap_or_default()
 }
