@@ -7,7 +7,7 @@ use url::Url;
 
 use super::Error;
 use crate::config::{Address, ClientAuth, Oauth2};
-use crate::http::{Exchange, Http};
+use crate::http::{self, Exchange, Http};
 use crate::retry::Deadline;
 
 /// The largest document that is read, in bytes.
@@ -102,7 +102,10 @@ async fn fetch(config: &Oauth2, issuer: &Address, http: &Http, deadline: Deadlin
         timeout: deadline.remaining().min(super::endpoint::TIMEOUT),
     };
     let wrong = |why: String| Error::Discovery { issuer: issuer.to_string(), why };
-    let answer = exchange.run(client.get(issuer.join("/.well-known/openid-configuration"))).await?;
+    let answer = match exchange.run(client.get(issuer.join("/.well-known/openid-configuration"))).await {
+        Err(http::Error::TooLarge { cap, .. }) => return Err(wrong(format!("it is larger than {cap} bytes"))),
+        answer => answer?,
+    };
     let status = answer.status.as_u16();
     match status {
         200 => serde_json::from_slice(&answer.body).map_err(|_| wrong("the answer is no discovery document".into())),

@@ -17,7 +17,7 @@ use super::answer::TokenClient;
 use super::discovery::{self, Endpoint};
 use super::{AccessToken, Claims, Error, assertion};
 use crate::config::{BasicEncoding, ClientAuth, Oauth2};
-use crate::http::{Exchange, Http};
+use crate::http::{self as web, Exchange, Http};
 use crate::retry::Deadline;
 use crate::secret;
 
@@ -99,7 +99,7 @@ async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: De
     AccessToken::new(value, Some(lifetime.unwrap_or(Duration::from_mins(1)))).ok_or_else(|| Error::NotAToken {
         origin: endpoint.address.origin(),
         status: 200,
-        why: "it has characters that no token has",
+        why: "it is empty or has characters that no token has",
     })
 }
 
@@ -143,7 +143,12 @@ async fn send(
         cap: MAX_BYTES,
         timeout: deadline.remaining().min(TIMEOUT),
     };
-    let answer = exchange.run(client.post(endpoint.address.url().clone()).headers(headers).body(body)).await?;
+    let answer = match exchange.run(client.post(endpoint.address.url().clone()).headers(headers).body(body)).await {
+        Err(web::Error::TooLarge { .. }) => {
+            return Err(Error::NotAToken { origin, status: 200, why: "it is larger than 256 KiB" });
+        }
+        answer => answer?,
+    };
     let status = answer.status.as_u16();
     match status {
         200..=299 | 400 | 401 | 403 => {
