@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn nothing_and_too_much_are_refused() {
         assert!(matches!(read(b"\n", 0o600), Err(Error::Empty(_))));
-        assert!(matches!(read(&[b'x'; 65 * 1024], 0o600), Err(Error::TooLarge { .. })));
+        assert!(matches!(read(&vec![b'x'; 65 * 1024], 0o600), Err(Error::TooLarge { .. })));
         assert!(matches!(read(b"\xff", 0o600), Err(Error::NotText(_))));
     }
 }

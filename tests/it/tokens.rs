@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::support::dump::Dump;
