@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
-use reqwest::{Certificate, Client, Identity};
+use reqwest::{Certificate, Client, Identity, Response};
 use zeroize::Zeroizing;
 
 use crate::config::{Address, Proxy, Tls};
@@ -33,6 +33,7 @@ struct Profile {
 pub struct Answer {
     /// The status code.
     pub status: StatusCode,
+    asked: url::Url,
     headers: HeaderMap,
     /// The body, up to the cap.
     pub body: Zeroizing<Vec<u8>>,
@@ -43,16 +44,19 @@ pub struct Answer {
 pub enum Error {
     /// No connection, or one that broke.
     #[error("{doing}: {origin}: {why}")]
-    Unreachable { doing: &'static str, origin: String, why: String },
+    Unreachable { doing: &'static str, origin: String, why: &'static str },
     /// The time for one answer ran out.
     #[error("{doing}: {origin}: no whole answer within {}", crate::config::Period(*after))]
     Timeout { doing: &'static str, origin: String, after: Duration },
     /// The server's certificate is not trusted.
     #[error("{doing}: {origin}: certificate not trusted: {why}")]
-    Certificate { doing: &'static str, origin: String, why: String },
+    Certificate { doing: &'static str, origin: String, why: &'static str, fix: &'static str },
     /// The server did not accept our certificate, or wants one.
-    #[error("{doing}: {origin}: the server did not accept our client certificate")]
-    ClientCertificate { doing: &'static str, origin: String },
+    #[error("{doing}: {origin}: the server {why}")]
+    ClientCertificate { doing: &'static str, origin: String, why: &'static str },
+    /// The proxy does not let us through.
+    #[error("{doing}: {origin}: the proxy {why}")]
+    Proxy { doing: &'static str, origin: String, why: &'static str, fault: Fault },
     /// The other side does not speak what the address says.
     #[error("{doing}: {origin}: {why}")]
     Protocol { doing: &'static str, origin: String, why: String },
@@ -75,6 +79,7 @@ impl Failure for Error {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => Fault::Transient,
             Self::ClientCertificate { .. } => Fault::Credentials,
+            Self::Proxy { fault, .. } => *fault,
             Self::TooLarge { .. }
             | Self::Certificate { .. }
             | Self::Protocol { .. }
@@ -85,13 +90,21 @@ impl Failure for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::Certificate { .. } => Some("name the authority that signed it in `tls.ca_file`".into()),
-            Self::ClientCertificate { .. } => Some("set `tls.client_cert_file` and `tls.client_key_file`".into()),
-            Self::Protocol { .. } => Some("check scheme and port of the address".into()),
-            Self::File(error) => error.hint(),
-            _ => None,
-        }
+        Some(match self {
+            Self::Unreachable { .. } => "is it up, and are host and port of the address right?".into(),
+            Self::Timeout { .. } => "is it overloaded, or is a firewall in between?".into(),
+            Self::Certificate { fix, .. } => (*fix).into(),
+            Self::ClientCertificate { .. } => {
+                "`tls.client_cert_file` and `tls.client_key_file` must hold a current certificate that the server knows"
+                    .into()
+            }
+            Self::Proxy { .. } => {
+                "`idkeep check` prints the route of each address; `proxy.no_proxy` or NO_PROXY excludes a host".into()
+            }
+            Self::Protocol { .. } => "check scheme and port of the address".into(),
+            Self::File(error) => return error.hint(),
+            _ => return None,
+        })
     }
 }
 
@@ -173,20 +186,33 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// Sends the request and reads the whole answer.
     pub async fn run(&self, request: reqwest::RequestBuilder) -> Result<Answer, Error> {
+        self.in_time(self.receive(request)).await
+    }
+
+    /// Sends the request and leaves the answer's body unread.
+    pub async fn run_for_head(&self, request: reqwest::RequestBuilder) -> Result<Answer, Error> {
+        self.in_time(async { Ok(Answer::new(self.send(request).await?, Zeroizing::default())) }).await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if self.timeout.is_zero() {
-            let why = "no time is left before the deadline of this pass".into();
+            let why = "no time is left before the deadline of this pass";
             return Err(Error::Unreachable { doing: self.doing, origin: self.origin.to_owned(), why });
         }
-        match tokio::time::timeout(self.timeout, self.receive(request)).await {
-            Ok(answer) => answer,
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => result,
             Err(_) => {
                 Err(Error::Timeout { doing: self.doing, origin: self.origin.to_owned(), after: rounded(self.timeout) })
             }
         }
     }
 
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Error> {
+        request.send().await.map_err(|error| self.failed(&error))
+    }
+
     async fn receive(&self, request: reqwest::RequestBuilder) -> Result<Answer, Error> {
-        let mut response = request.send().await.map_err(|error| self.failed(&error))?;
+        let mut response = self.send(request).await?;
         let expected = response.content_length().unwrap_or(4096);
         if expected > self.cap as u64 {
             return Err(self.too_large());
@@ -198,7 +224,7 @@ impl Exchange<'_> {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body })
+        Ok(Answer::new(response, body))
     }
 
     fn too_large(&self) -> Error {
@@ -208,32 +234,49 @@ impl Exchange<'_> {
     /// Says in our own words why there was no answer: the libraries' texts hold addresses and more.
     fn failed(&self, error: &reqwest::Error) -> Error {
         let (doing, origin) = (self.doing, self.origin.to_owned());
-        let mut why = if error.is_connect() { "no connection" } else { "the connection broke" }.to_owned();
+        let mut why = if error.is_connect() { "no connection" } else { "the connection broke" };
         let mut source: Option<&dyn StdError> = Some(error);
         while let Some(cause) = source {
             if let Some(tls) = tls_error(cause) {
-                return match tls {
-                    rustls::Error::InvalidCertificate(reason) => {
-                        Error::Certificate { doing, origin, why: certificate_problem(reason) }
-                    }
-                    rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => {
-                        Error::ClientCertificate { doing, origin }
-                    }
-                    _ => Error::Protocol { doing, origin, why: "no TLS connection could be made".into() },
-                };
+                return self.tls_failed(tls);
             }
-            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-                if let Some(words) = io_problem(io) {
-                    words.clone_into(&mut why);
-                }
-            } else if cause.to_string().starts_with("dns error") {
-                "the host's name does not resolve".clone_into(&mut why);
+            let words = cause.to_string();
+            if let Some(problem) = words.strip_prefix("tunnel error: ") {
+                let (why, fault) = tunnel_problem(problem);
+                return Error::Proxy { doing, origin, why, fault };
+            } else if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+                why = io_problem(io).unwrap_or(why);
+            } else if words.starts_with("dns error") {
+                why = "the host's name does not resolve";
             } else if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
                 return Error::Protocol { doing, origin, why: "the answer is not HTTP".into() };
             }
             source = cause.source();
         }
         Error::Unreachable { doing, origin, why }
+    }
+
+    fn tls_failed(&self, error: &rustls::Error) -> Error {
+        use rustls::{AlertDescription, Error as Tls};
+        let (doing, origin) = (self.doing, self.origin.to_owned());
+        match error {
+            Tls::InvalidCertificate(reason) => {
+                let (why, fix) = certificate_problem(reason);
+                Error::Certificate { doing, origin, why, fix }
+            }
+            Tls::AlertReceived(AlertDescription::CertificateRequired) => {
+                Error::ClientCertificate { doing, origin, why: "wants a client certificate" }
+            }
+            Tls::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+                Error::ClientCertificate { doing, origin, why: "does not accept our client certificate" }
+            }
+            // The alert's name is one of a fixed list.
+            Tls::AlertReceived(alert) => {
+                Error::Protocol { doing, origin, why: format!("the server broke off the TLS handshake ({alert:?})") }
+            }
+            Tls::InvalidMessage(_) => Error::Protocol { doing, origin, why: "the answer is not TLS".into() },
+            _ => Error::Protocol { doing, origin, why: "no TLS connection could be made".into() },
+        }
     }
 }
 
@@ -242,12 +285,12 @@ fn rounded(span: Duration) -> Duration {
     Duration::from_millis(u64::try_from(span.as_millis().div_ceil(100) * 100).unwrap_or(u64::MAX))
 }
 
-/// rustls hides its errors inside `io::Error`s, one in another, which do not show them as a source.
+/// rustls hides its errors inside `io::Error`, often one in another, which do not show them as a source.
 fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
-    match cause.downcast_ref::<std::io::Error>() {
-        Some(io) => tls_error(io.get_ref()?),
-        None => cause.downcast_ref(),
+    if let Some(tls) = cause.downcast_ref() {
+        return Some(tls);
     }
+    tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 fn io_problem(error: &std::io::Error) -> Option<&'static str> {
@@ -262,16 +305,34 @@ fn io_problem(error: &std::io::Error) -> Option<&'static str> {
     }
 }
 
-fn certificate_problem(reason: &rustls::CertificateError) -> String {
+/// What is wrong with a server's certificate, and what to do about it.
+fn certificate_problem(reason: &rustls::CertificateError) -> (&'static str, &'static str) {
     use rustls::CertificateError as Reason;
+    const RENEW: &str = "the server needs a new certificate";
     match reason {
-        // A bad signature: another authority of the same name, as after a change of authorities.
-        Reason::UnknownIssuer | Reason::BadSignature => "signed by an unknown authority".into(),
-        Reason::Expired | Reason::ExpiredContext { .. } => "expired".into(),
-        Reason::NotValidYet | Reason::NotValidYetContext { .. } => "not valid yet".into(),
-        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => "made for another host".into(),
-        Reason::Revoked => "revoked".into(),
-        _ => "not valid".into(),
+        // A bad signature is that of an authority of the same name with another key.
+        Reason::UnknownIssuer | Reason::BadSignature => {
+            ("signed by an unknown authority", "name the authority that signed it in `tls.ca_file`")
+        }
+        Reason::Expired | Reason::ExpiredContext { .. } => {
+            ("expired", "the server needs a new certificate, or this machine's clock is wrong")
+        }
+        Reason::NotValidYet | Reason::NotValidYetContext { .. } => ("not valid yet", "is this machine's clock right?"),
+        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
+            ("made for another host", "use a host name that the certificate has, or the server needs another one")
+        }
+        Reason::Revoked => ("revoked", RENEW),
+        _ => ("not valid", RENEW),
+    }
+}
+
+/// What became of a CONNECT, by the words of `hyper-util`.
+fn tunnel_problem(words: &str) -> (&'static str, Fault) {
+    match words {
+        "proxy authorization required" => ("wants a user name and password", Fault::Credentials),
+        "failed to create underlying connection" => ("cannot be reached", Fault::Transient),
+        "unsuccessful" => ("does not connect to it", Fault::Transient),
+        _ => ("broke the connection", Fault::Transient),
     }
 }
 
@@ -287,20 +348,21 @@ fn is_about_our_certificate(alert: rustls::AlertDescription) -> bool {
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied
+            // OpenSSL and rustls: an authority of the right name, but with another key.
+            | Alert::DecryptError
     )
 }
 
 impl Answer {
+    fn new(mut response: Response, body: Zeroizing<Vec<u8>>) -> Self {
+        let headers = std::mem::take(response.headers_mut());
+        Self { status: response.status(), asked: response.url().clone(), headers, body }
+    }
+
     /// How long the server asks to be left alone: seconds, or until a date.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let value = self.text(&header::RETRY_AFTER)?;
-        if let Ok(seconds) = value.trim().parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let until = http_date(value)?;
-        let now = self.date().unwrap_or_else(jiff::Timestamp::now);
-        Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+        wait_asked(self.text(&header::RETRY_AFTER)?, self.date())
     }
 
     /// The server's own clock.
@@ -309,12 +371,10 @@ impl Answer {
         http_date(self.text(&header::DATE)?)
     }
 
-    /// Host that a redirect points to.
+    /// Where a redirect points to: the host and nothing else.
     #[must_use]
-    pub fn redirect_host(&self) -> Option<String> {
-        let location = self.text(&header::LOCATION)?;
-        let host = url::Url::parse(location).ok()?.host_str()?.to_owned();
-        Some(host)
+    pub fn redirect_host(&self) -> String {
+        redirect_host(&self.asked, self.text(&header::LOCATION))
     }
 
     fn text(&self, name: &header::HeaderName) -> Option<&str> {
@@ -322,6 +382,83 @@ impl Answer {
     }
 }
 
+fn redirect_host(asked: &url::Url, location: Option<&str>) -> String {
+    let target = location.and_then(|location| asked.join(location).ok());
+    match target.as_ref().and_then(url::Url::host_str) {
+        Some(host) if asked.host_str() == Some(host) => "another address of the same host".into(),
+        Some(host) => host.to_owned(),
+        None => "nowhere that can be read".into(),
+    }
+}
+
+/// The wait that a `Retry-After` asks for, by the server's clock where it is known.
+fn wait_asked(value: &str, server_now: Option<jiff::Timestamp>) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than fit are as good as for ever.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let now = server_now.unwrap_or_else(jiff::Timestamp::now);
+    Some(Duration::try_from(http_date(value)?.duration_since(now)).unwrap_or_default())
+}
+
+/// The wait that a server asks for, as the end of a message.
+pub(crate) fn patience(retry_after: Option<Duration>) -> String {
+    retry_after.map(|wait| format!(", and it asks to be left alone for {}s", wait.as_secs())).unwrap_or_default()
+}
+
 fn http_date(text: &str) -> Option<jiff::Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: &str = "Mon, 23 Nov 2026 12:00:00 GMT";
+
+    #[test]
+    fn seconds_to_wait_are_read_however_many() {
+        assert_eq!(wait_asked("0", None), Some(Duration::ZERO));
+        assert_eq!(wait_asked(" 120 ", None), Some(Duration::from_mins(2)));
+        assert_eq!(wait_asked("99999999999999999999", None), Some(Duration::from_secs(u64::MAX)));
+    }
+
+    #[test]
+    fn a_date_to_wait_for_counts_from_the_servers_clock() {
+        let now = http_date(NOON);
+        assert_eq!(wait_asked("Mon, 23 Nov 2026 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(wait_asked(NOON, now), Some(Duration::ZERO));
+        assert_eq!(wait_asked("Mon, 23 Nov 2026 11:59:59 GMT", now), Some(Duration::ZERO), "it has passed");
+    }
+
+    #[test]
+    fn without_the_servers_clock_our_own_counts() {
+        let far = wait_asked("Fri, 31 Dec 2100 23:59:59 GMT", None).unwrap();
+        assert!(far > Duration::from_hours(24));
+    }
+
+    #[test]
+    fn what_is_no_wait_is_none() {
+        for value in ["", "soon", "-1", "1.5", "0x10", "Mon, 99 Nov 2026 12:00:00 GMT"] {
+            assert_eq!(wait_asked(value, None), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_tells_its_host_and_nothing_else() {
+        let asked = "https://node.acme.example/api".parse().unwrap();
+        for (location, host) in [
+            (Some("https://login.example:8443/a?token=t"), "login.example"),
+            (Some("https://user:pass@login.example/"), "login.example"),
+            (Some("//login.example/a"), "login.example"),
+            (Some("/login"), "another address of the same host"),
+            (Some("http://node.acme.example/api"), "another address of the same host"),
+            (Some("http://["), "nowhere that can be read"),
+            (Some("mailto:a@b"), "nowhere that can be read"),
+            (None, "nowhere that can be read"),
+        ] {
+            assert_eq!(redirect_host(&asked, location), host, "{location:?}");
+        }
+    }
 }

@@ -1,15 +1,17 @@
 //! Tokens: OAuth 2.0 client credentials, or what stands in for them, held in wiped memory.
 
+mod answer;
 mod assertion;
 mod claims;
 mod discovery;
 mod endpoint;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 pub use claims::Claims;
@@ -32,8 +34,15 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    fn new(value: SecretString, lifetime: Option<Duration>) -> Self {
-        Self { value, renew_at: lifetime.map(|lifetime| Instant::now() + renew_after(lifetime)) }
+    /// Nothing if a header cannot carry it (RFC 6750: visible ASCII).
+    fn new(value: SecretString, lifetime: Option<Duration>) -> Option<Self> {
+        let text = value.expose_secret();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        // A lifetime of centuries is as good as a year.
+        let renew_at = lifetime.map(|lifetime| Instant::now() + renew_after(lifetime.min(YEAR)));
+        Some(Self { value, renew_at })
     }
 
     pub(crate) fn expose(&self) -> &str {
@@ -50,6 +59,8 @@ impl fmt::Debug for AccessToken {
         f.write_str("AccessToken")
     }
 }
+
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// When a token of this lifetime is renewed: max(half of it, min(it − 60 s, 80 % of it)).
 fn renew_after(lifetime: Duration) -> Duration {
@@ -76,14 +87,23 @@ pub enum Error {
     #[error("asking {origin} for a token: the answer (status {status}) is no token: {why}")]
     NotAToken { origin: String, status: u16, why: &'static str },
     /// Busy, down or starting.
-    #[error("asking {origin} for a token: status {status}")]
-    Busy { origin: String, status: u16, retry_after: Option<Duration> },
+    #[error("asking {origin} for {what}: status {status}{}", http::patience(*retry_after))]
+    Busy { origin: String, what: &'static str, status: u16, retry_after: Option<Duration> },
     /// A redirect, which is never followed.
     #[error("asking {origin} for a token: redirected to {to}, which is not followed")]
     Redirected { origin: String, to: String },
     /// The discovery document is missing or says something that is not believed.
     #[error("reading the discovery document of {issuer}: {why}")]
     Discovery { issuer: String, why: String },
+    /// Another node's request took all the time there was.
+    #[error("waiting for the token that another node asks for: none within the deadline")]
+    Waited,
+    /// What another node's request for the same token came to.
+    #[error(transparent)]
+    Shared(Arc<Self>),
+    /// The ready token is none.
+    #[error("the ready token is empty or has characters that no token has")]
+    NotReady,
     /// The private key does not sign.
     #[error("signing the client assertion: {0}")]
     Assertion(&'static str),
@@ -94,12 +114,14 @@ impl Failure for Error {
         match self {
             Self::Http(error) => error.fault(),
             Self::Secret(error) => error.fault(),
-            Self::Busy { .. } => Fault::Transient,
+            Self::Shared(error) => error.fault(),
+            Self::Busy { .. } | Self::Waited => Fault::Transient,
             Self::Refused { .. } => Fault::Credentials,
             Self::Rejected { .. }
             | Self::NotAToken { .. }
             | Self::Redirected { .. }
             | Self::Discovery { .. }
+            | Self::NotReady
             | Self::Assertion(_) => Fault::Config,
         }
     }
@@ -115,13 +137,20 @@ impl Failure for Error {
         Some(match self {
             Self::Http(error) => return error.hint(),
             Self::Secret(error) => return error.hint(),
-            Self::Busy { .. } => return None,
+            Self::Shared(error) => return error.hint(),
+            Self::Busy { .. } | Self::Waited => "look at the issuer's log or status page".into(),
             Self::Refused { .. } => {
                 "check `client_id`, the secret or key it refers to, `client_auth`, and for Keycloak or Okta `basic_encoding`".into()
             }
+            Self::Rejected { code, .. } if code == "invalid_request" => {
+                "check `client_auth` and `basic_encoding`, and `audience`, `resource`, `scope` and `extra_params`".into()
+            }
             Self::Rejected { .. } => "check `audience`, `resource`, `scope` and `extra_params` against what the issuer grants this client".into(),
             Self::NotAToken { .. } | Self::Redirected { .. } => "check `issuer` or `token_url`: something else answers there".into(),
-            Self::Discovery { .. } => "put the right address in `token_url`; discovery is then not needed".into(),
+            Self::Discovery { .. } => {
+                "check `issuer`, or put the token endpoint's address in `token_url`: discovery is then not needed".into()
+            }
+            Self::NotReady => "`token` refers to something else; the file holds the token and nothing more".into(),
             Self::Assertion(_) => "`private_key` takes a PEM key: RSA, EC P-256, EC P-384 (PKCS #8) or Ed25519".into(),
         })
     }
@@ -135,8 +164,10 @@ pub struct TokenSource {
 
 #[derive(Default)]
 struct Held {
-    token: Option<std::sync::Arc<AccessToken>>,
+    token: Option<Arc<AccessToken>>,
     endpoint: Option<discovery::Endpoint>,
+    /// The last failure that waiting does not help, with when it came.
+    failed: Option<(Instant, Arc<Error>)>,
 }
 
 impl TokenSource {
@@ -147,10 +178,10 @@ impl TokenSource {
     }
 
     /// The token at hand, or a new one.
-    pub async fn token(&self, http: &Http, deadline: Deadline) -> Result<std::sync::Arc<AccessToken>, Error> {
-        let mut held = self.held.lock().await;
+    pub async fn token(&self, http: &Http, deadline: Deadline) -> Result<Arc<AccessToken>, Error> {
+        let mut held = self.held(deadline).await?;
         if let Some(token) = held.token.as_ref().filter(|token| !token.is_due()) {
-            return Ok(std::sync::Arc::clone(token));
+            return Ok(Arc::clone(token));
         }
         self.ask(&mut held, http, deadline).await
     }
@@ -158,43 +189,68 @@ impl TokenSource {
     /// A new token in place of one that the node refused; the one at hand if somebody was faster.
     pub async fn replace(
         &self,
-        refused: &std::sync::Arc<AccessToken>,
+        refused: &Arc<AccessToken>,
         http: &Http,
         deadline: Deadline,
-    ) -> Result<std::sync::Arc<AccessToken>, Error> {
-        let mut held = self.held.lock().await;
-        if let Some(token) = held.token.as_ref().filter(|token| !std::sync::Arc::ptr_eq(token, refused)) {
-            return Ok(std::sync::Arc::clone(token));
+    ) -> Result<Arc<AccessToken>, Error> {
+        let mut held = self.held(deadline).await?;
+        if let Some(token) = held.token.as_ref().filter(|token| !Arc::ptr_eq(token, refused)) {
+            return Ok(Arc::clone(token));
         }
         self.ask(&mut held, http, deadline).await
     }
 
-    async fn ask(
-        &self,
-        held: &mut Held,
-        http: &Http,
-        deadline: Deadline,
-    ) -> Result<std::sync::Arc<AccessToken>, Error> {
-        held.token = None;
-        let token = match &self.auth {
-            Auth::Oauth2(oauth2) => {
-                let endpoint = &mut held.endpoint;
-                retry(deadline, "token", async || endpoint::ask(oauth2, endpoint, http, deadline).await).await?
-            }
-            Auth::UnsafeHs256(unsafe_hs256) => sign(unsafe_hs256)?,
-            Auth::Token(reference) => AccessToken::new(secret::resolve(reference)?, None),
-        };
-        tracing::debug!("token ready");
-        Ok(std::sync::Arc::clone(held.token.insert(std::sync::Arc::new(token))))
+    /// Waits while another node asks. What came to nothing in the meantime is not asked for again.
+    async fn held(&self, deadline: Deadline) -> Result<MutexGuard<'_, Held>, Error> {
+        let started = Instant::now();
+        let held = tokio::time::timeout(deadline.remaining(), self.held.lock()).await.map_err(|_| Error::Waited)?;
+        match &held.failed {
+            Some((at, error)) if *at > started => Err(Error::Shared(Arc::clone(error))),
+            _ => Ok(held),
+        }
     }
 
-    /// The audience that is asked for, where one is configured.
-    #[must_use]
-    pub fn audience(&self) -> Option<&str> {
+    async fn ask(&self, held: &mut Held, http: &Http, deadline: Deadline) -> Result<Arc<AccessToken>, Error> {
+        held.token = None;
+        match self.request(&mut held.endpoint, http, deadline).await {
+            Ok(token) => {
+                tracing::debug!("token ready");
+                Ok(Arc::clone(held.token.insert(Arc::new(token))))
+            }
+            Err(error) if error.fault() == Fault::Transient => Err(error),
+            Err(error) => {
+                let (_, error) = held.failed.insert((Instant::now(), Arc::new(error)));
+                Err(Error::Shared(Arc::clone(error)))
+            }
+        }
+    }
+
+    async fn request(
+        &self,
+        endpoint: &mut Option<discovery::Endpoint>,
+        http: &Http,
+        deadline: Deadline,
+    ) -> Result<AccessToken, Error> {
         match &self.auth {
-            Auth::Oauth2(oauth2) => oauth2.audience.as_deref().or(oauth2.resource.as_deref()),
-            Auth::UnsafeHs256(unsafe_hs256) => Some(&unsafe_hs256.audience),
-            Auth::Token(_) => None,
+            Auth::Oauth2(oauth2) => {
+                retry(deadline, "token", async || endpoint::ask(oauth2, endpoint, http, deadline).await).await
+            }
+            Auth::UnsafeHs256(unsafe_hs256) => sign(unsafe_hs256),
+            Auth::Token(reference) => AccessToken::new(secret::resolve(reference)?, None).ok_or(Error::NotReady),
+        }
+    }
+
+    /// What the configuration asks for, to compare with what a refused token says.
+    #[must_use]
+    pub fn asks_for(&self) -> String {
+        match &self.auth {
+            Auth::Oauth2(oauth2) => match (&oauth2.audience, &oauth2.resource) {
+                (Some(audience), _) => format!("asks for audience {audience}"),
+                (None, Some(resource)) => format!("asks for resource {resource}"),
+                (None, None) => "asks for no audience".into(),
+            },
+            Auth::UnsafeHs256(unsafe_hs256) => format!("says audience {}", unsafe_hs256.audience),
+            Auth::Token(_) => "refers to a ready token".into(),
         }
     }
 }
@@ -210,7 +266,7 @@ fn sign(config: &UnsafeHs256) -> Result<AccessToken, Error> {
     });
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
     let token = token.map_err(|_| Error::Assertion("HS256"))?;
-    Ok(AccessToken::new(token.into(), None))
+    AccessToken::new(token.into(), None).ok_or(Error::Assertion("HS256"))
 }
 
 #[cfg(test)]

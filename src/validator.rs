@@ -39,7 +39,7 @@ pub enum Error {
     ParticipantRefuses { origin: String, retry_after: Option<Duration> },
     /// The token is not accepted.
     #[error(
-        "asking {origin} for the identities: status 401, the token is not accepted; it says: {token}; asked for: audience {asked}"
+        "asking {origin} for the identities: status 401, the token is not accepted; it says: {token}; the configuration {asked}"
     )]
     TokenRefused { origin: String, token: String, asked: String },
     /// The user lacks rights.
@@ -50,6 +50,9 @@ pub enum Error {
         "asking {origin} for the identities: status 404, and readyz says 503: the validator app is not initialised yet"
     )]
     NotInitialised { origin: String },
+    /// 404 for readyz, when waiting for it.
+    #[error("asking {origin} for readyz: status 404: wrong base path or host")]
+    NoReadyz { origin: String },
     /// 404, and there is no readyz either.
     #[error("asking {origin} for the identities: status 404, and readyz is not there either: wrong base path or host")]
     WrongBase { origin: String },
@@ -62,14 +65,14 @@ pub enum Error {
     #[error("asking {origin} for the identities: status 404, and readyz gives no clue ({clue})")]
     NotFound { origin: String, clue: String },
     /// Busy, down or starting.
-    #[error("asking {origin} for the identities: status {status}")]
-    Busy { origin: String, status: u16, retry_after: Option<Duration> },
+    #[error("asking {origin} for {what}: status {status}{}", web::patience(*retry_after))]
+    Busy { origin: String, what: &'static str, status: u16, retry_after: Option<Duration> },
     /// A redirect, which is never followed.
-    #[error("asking {origin} for the identities: status {status}, redirected to {to}, which is not followed")]
-    Redirected { origin: String, status: u16, to: String },
+    #[error("asking {origin} for {what}: status {status}, redirected to {to}, which is not followed")]
+    Redirected { origin: String, what: &'static str, status: u16, to: String },
     /// Any other status.
-    #[error("asking {origin} for the identities: status {status}, which the validator app does not give")]
-    Unexpected { origin: String, status: u16 },
+    #[error("asking {origin} for {what}: status {status}, which the validator app does not give")]
+    Unexpected { origin: String, what: &'static str, status: u16 },
     /// Not ready within the time given by `--wait`.
     #[error("waiting for {origin}: not ready within {waited}; last: {last}")]
     NotReady { origin: String, waited: config::Period, last: String },
@@ -84,7 +87,9 @@ impl Failure for Error {
             Self::Token(error) => error.fault(),
             Self::Dump { source, .. } => source.fault(),
             Self::TokenRefused { .. } | Self::RightsMissing { .. } => Fault::Credentials,
-            Self::WrongBase { .. } | Self::Redirected { .. } | Self::Unexpected { .. } => Fault::Config,
+            Self::WrongBase { .. } | Self::NoReadyz { .. } | Self::Redirected { .. } | Self::Unexpected { .. } => {
+                Fault::Config
+            }
             Self::ParticipantRefuses { .. }
             | Self::NotInitialised { .. }
             | Self::NotServed { .. }
@@ -126,7 +131,7 @@ impl Failure for Error {
                 "the token's user needs: ParticipantAdmin; actAs the validator party; primary party = the validator party".into()
             }
             Self::NotInitialised { .. } => "wait for the validator app, or use `idkeep sync --wait 10m`".into(),
-            Self::WrongBase { .. } => "`endpoint` must end in `/api/validator`; behind nginx the host must be the wallet's (`host:`)".into(),
+            Self::WrongBase { .. } | Self::NoReadyz { .. } => "`endpoint` must end in `/api/validator`; behind nginx the host must be the wallet's (`host:`)".into(),
             Self::NotServed { .. } | Self::NotFound { .. } => "which version does the validator app have, and is it the validator's (not the scan's or an SV's) address?".into(),
             Self::Busy { .. } => "look at the validator app's log".into(),
             Self::Redirected { .. } => "put the final address in `endpoint`; a login page in front of the API will not do".into(),
@@ -137,6 +142,10 @@ impl Failure for Error {
         })
     }
 }
+
+/// What is asked for, as messages say it.
+const IDENTITIES: &str = "the identities";
+const READYZ: &str = "readyz";
 
 impl From<web::Error> for Error {
     fn from(error: web::Error) -> Self {
@@ -172,12 +181,13 @@ impl Validator {
     /// Waits until the app says that it is ready.
     pub async fn wait(&self, http: &Http, span: Duration) -> Result<(), Error> {
         let deadline = Deadline::after(span);
-        let ready = retry(deadline, "readyz", async || match self.readyz(http, deadline).await {
-            Ok(200) => Ok(()),
-            Ok(404) => Err(Error::WrongBase { origin: self.origin() }),
-            Ok(status @ (300..=499)) if status != 429 => Err(Error::Unexpected { origin: self.origin(), status }),
-            Ok(status) => Err(Error::Busy { origin: self.origin(), status, retry_after: None }),
-            Err(error) => Err(error),
+        let ready = retry(deadline, "readyz", async || {
+            let answer = self.readyz(http, deadline).await?;
+            match answer.status.as_u16() {
+                200 => Ok(()),
+                404 => Err(Error::NoReadyz { origin: self.origin() }),
+                _ => Err(self.other_status(READYZ, &answer)),
+            }
         });
         ready.await.map_err(|error| match error.fault() {
             Fault::Transient => {
@@ -203,14 +213,14 @@ impl Validator {
 
     async fn ask(&self, http: &Http, token: &AccessToken, deadline: Deadline) -> Result<Zeroizing<Vec<u8>>, Error> {
         let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
-        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| Error::TokenRefused {
-            origin: self.origin(),
-            token: "it is not a token: it has characters that no header may have".into(),
-            asked: "-".into(),
-        })?;
+        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| oauth::Error::NotReady)?;
         bearer.set_sensitive(true);
         let request = self.get(http, "/v0/admin/participant/identities")?.header(AUTHORIZATION, bearer);
-        let answer = self.send(request, "asking for the identities", identity::MAX_BYTES, deadline).await?;
+        let origin = self.origin();
+        let timeout = self.timeout(deadline);
+        let exchange =
+            Exchange { doing: "asking for the identities", origin: &origin, cap: identity::MAX_BYTES, timeout };
+        let answer = exchange.run(request).await?;
         if answer.status.as_u16() == 200 {
             return Ok(answer.body);
         }
@@ -226,33 +236,40 @@ impl Validator {
                 origin,
                 token: Claims::of(token.expose())
                     .map_or_else(|| "nothing readable, it is not a JWT".into(), |claims| claims.to_string()),
-                asked: self.tokens.audience().unwrap_or("none").to_owned(),
+                asked: self.tokens.asks_for(),
             },
             403 => Error::RightsMissing {
                 origin,
                 user: Claims::of(token.expose()).and_then(|claims| claims.subject).unwrap_or_else(|| "unknown".into()),
             },
-            404 => match self.readyz(http, deadline).await {
+            404 => match self.readyz(http, deadline).await.map(|answer| answer.status.as_u16()) {
                 Ok(503) => Error::NotInitialised { origin },
                 Ok(404) => Error::WrongBase { origin },
                 Ok(200) => Error::NotServed { origin },
                 Ok(status) => Error::NotFound { origin, clue: format!("status {status}") },
                 Err(_) => Error::NotFound { origin, clue: "no answer".into() },
             },
-            status @ 300..=399 => Error::Redirected {
-                origin,
-                status,
-                to: answer.redirect_host().unwrap_or_else(|| "another path of the same host".into()),
-            },
-            status @ (408 | 425 | 429 | 500..=599) => Error::Busy { origin, status, retry_after },
-            status => Error::Unexpected { origin, status },
+            _ => self.other_status(IDENTITIES, answer),
         }
     }
 
-    /// Status of `<base>/readyz`, which needs no token.
-    async fn readyz(&self, http: &Http, deadline: Deadline) -> Result<u16, Error> {
-        let request = self.get(http, "/readyz")?;
-        Ok(self.send(request, "asking for readyz", 64 * 1024, deadline).await?.status.as_u16())
+    fn other_status(&self, what: &'static str, answer: &Answer) -> Error {
+        let origin = self.origin();
+        match answer.status.as_u16() {
+            status @ 300..=399 => Error::Redirected { origin, what, status, to: answer.redirect_host() },
+            status @ (408 | 425 | 429 | 500..=599) => {
+                Error::Busy { origin, what, status, retry_after: answer.retry_after() }
+            }
+            status => Error::Unexpected { origin, what, status },
+        }
+    }
+
+    /// `<base>/readyz`, which needs no token; its status is all that counts.
+    async fn readyz(&self, http: &Http, deadline: Deadline) -> Result<Answer, Error> {
+        let origin = self.origin();
+        let exchange =
+            Exchange { doing: "asking for readyz", origin: &origin, cap: 0, timeout: self.timeout(deadline) };
+        Ok(exchange.run_for_head(self.get(http, "/readyz")?).await?)
     }
 
     fn get(&self, http: &Http, path: &str) -> Result<RequestBuilder, Error> {
@@ -265,16 +282,8 @@ impl Validator {
         })
     }
 
-    async fn send(
-        &self,
-        request: RequestBuilder,
-        doing: &'static str,
-        cap: usize,
-        deadline: Deadline,
-    ) -> Result<Answer, Error> {
-        let origin = self.origin();
-        let timeout = self.config.timeout.0.min(deadline.remaining());
-        let exchange = Exchange { doing, origin: &origin, cap, timeout };
-        Ok(exchange.run(request).await?)
+    /// Time for one answer.
+    fn timeout(&self, deadline: Deadline) -> Duration {
+        self.config.timeout.0.min(deadline.remaining())
     }
 }

@@ -26,10 +26,10 @@ struct Claims<'a> {
 pub(super) fn sign(config: &Oauth2, endpoint: &Endpoint) -> Result<SecretString, Error> {
     let reference = config.private_key.as_ref().ok_or(Error::Assertion("`private_key` is not set"))?;
     let pem = secret::resolve(reference)?;
-    let token_endpoint = endpoint.address.url().as_str();
+    let token_endpoint = endpoint.address.as_written();
     let audience = match config.assertion_audience {
         AssertionAudience::TokenEndpoint => token_endpoint,
-        AssertionAudience::Issuer => config.issuer.as_ref().map_or(token_endpoint, |issuer| issuer.as_written()),
+        AssertionAudience::Issuer => endpoint.issuer.as_deref().unwrap_or(token_endpoint),
     };
     let mut random = [0_u8; 16];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Assertion("no random numbers"))?;

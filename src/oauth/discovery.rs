@@ -7,7 +7,7 @@ use url::Url;
 
 use super::Error;
 use crate::config::{Address, ClientAuth, Oauth2};
-use crate::http::{Exchange, Http};
+use crate::http::{self, Exchange, Http};
 use crate::retry::Deadline;
 
 /// The largest document that is read, in bytes.
@@ -17,6 +17,8 @@ const MAX_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) address: Address,
+    /// The issuer's identifier as it writes it itself, where it is known.
+    pub(super) issuer: Option<String>,
     pub(super) client_auth: ClientAuth,
 }
 
@@ -40,21 +42,38 @@ struct Aliases {
 pub(super) async fn endpoint(config: &Oauth2, http: &Http, deadline: Deadline) -> Result<Endpoint, Error> {
     if let Some(address) = &config.token_url {
         let client_auth = config.client_auth.unwrap_or_else(|| own_method(config));
-        return Ok(Endpoint { address: address.clone(), client_auth });
+        let issuer = config.issuer.as_ref().map(|issuer| issuer.as_written().to_owned());
+        return Ok(Endpoint { address: address.clone(), issuer, client_auth });
     }
     let Some(issuer) = &config.issuer else {
         return Err(Error::Discovery { issuer: "?".into(), why: "neither `issuer` nor `token_url` is set".into() });
     };
     let document = fetch(config, issuer, http, deadline).await?;
     let wrong = |why: String| Error::Discovery { issuer: issuer.to_string(), why };
-    if document.issuer.trim_end_matches('/') != issuer.to_string().trim_end_matches('/') {
-        return Err(wrong("it names another issuer".into()));
+    if !is_same(&document.issuer, issuer) {
+        return Err(wrong(format!("it names another issuer, {}", place_of(&document.issuer, issuer))));
     }
     let client_auth = config.client_auth.unwrap_or_else(|| offered_method(config, &document));
     let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint);
     let named = alias.filter(|_| client_auth == ClientAuth::Tls).unwrap_or(document.token_endpoint);
     let address = believed(&named, issuer, config.allow_http).map_err(wrong)?;
-    Ok(Endpoint { address, client_auth })
+    Ok(Endpoint { address, issuer: Some(document.issuer), client_auth })
+}
+
+/// Equal but for one `/` at the end; the configured one counts as written and in its normal form.
+fn is_same(named: &str, configured: &Address) -> bool {
+    let without_slash = |text: &'_ str| text.strip_suffix('/').unwrap_or(text).to_owned();
+    let named = without_slash(named);
+    named == without_slash(configured.as_written()) || named == without_slash(configured.url().as_str())
+}
+
+/// Where another issuer stands; no more of its name than that.
+fn place_of(named: &str, configured: &Address) -> String {
+    match Url::parse(named).map(|url| url.origin().ascii_serialization()) {
+        Ok(origin) if origin == configured.origin() => "of the same host (compare path and capitals)".into(),
+        Ok(origin) => format!("at {origin}"),
+        Err(_) => "whose name is no address".into(),
+    }
 }
 
 /// The token endpoint, if it stands where the issuer stands.
@@ -83,15 +102,17 @@ async fn fetch(config: &Oauth2, issuer: &Address, http: &Http, deadline: Deadlin
         timeout: deadline.remaining().min(super::endpoint::TIMEOUT),
     };
     let wrong = |why: String| Error::Discovery { issuer: issuer.to_string(), why };
-    let answer = exchange.run(client.get(issuer.join("/.well-known/openid-configuration"))).await?;
+    let answer = match exchange.run(client.get(issuer.join("/.well-known/openid-configuration"))).await {
+        Err(http::Error::TooLarge { cap, .. }) => return Err(wrong(format!("it is larger than {cap} bytes"))),
+        answer => answer?,
+    };
     let status = answer.status.as_u16();
     match status {
         200 => serde_json::from_slice(&answer.body).map_err(|_| wrong("the answer is no discovery document".into())),
-        408 | 425 | 429 | 500..=599 => Err(Error::Busy { origin, status, retry_after: answer.retry_after() }),
-        300..=399 => {
-            let to = answer.redirect_host().unwrap_or_else(|| "another place".into());
-            Err(wrong(format!("redirected to {to}, which is not followed")))
+        408 | 425 | 429 | 500..=599 => {
+            Err(Error::Busy { origin, what: "the discovery document", status, retry_after: answer.retry_after() })
         }
+        300..=399 => Err(wrong(format!("redirected to {}, which is not followed", answer.redirect_host()))),
         _ => Err(wrong(format!("status {status}"))),
     }
 }
@@ -122,6 +143,29 @@ fn offered_method(config: &Oauth2, document: &Document) -> ClientAuth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_issuer_is_the_same_but_for_one_slash_at_the_end() {
+        let configured: Address = "https://ID.acme.example:443/realm/".parse().unwrap();
+        for same in [
+            "https://ID.acme.example:443/realm/",
+            "https://ID.acme.example:443/realm",
+            "https://id.acme.example/realm",
+            "https://id.acme.example/realm/",
+        ] {
+            assert!(is_same(same, &configured), "{same}");
+        }
+        for other in [
+            "https://id.acme.example/realm//",
+            "https://id.acme.example/Realm",
+            "https://id.acme.example/",
+            "https://id.acme.example.evil.example/realm",
+            "http://id.acme.example/realm",
+            "",
+        ] {
+            assert!(!is_same(other, &configured), "{other}");
+        }
+    }
 
     #[test]
     fn a_token_endpoint_elsewhere_is_not_believed() {

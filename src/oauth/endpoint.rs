@@ -6,17 +6,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderValue};
-use oauth2::basic::{BasicClient, BasicErrorResponseType};
+use oauth2::basic::BasicErrorResponseType;
 use oauth2::{
     AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
 };
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::answer::TokenClient;
 use super::discovery::{self, Endpoint};
 use super::{AccessToken, Claims, Error, assertion};
 use crate::config::{BasicEncoding, ClientAuth, Oauth2};
-use crate::http::{Exchange, Http};
+use crate::http::{self as web, Exchange, Http};
 use crate::retry::Deadline;
 use crate::secret;
 
@@ -54,7 +55,7 @@ async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: De
         ClientAuth::PrivateKeyJwt => Some(assertion::sign(config, endpoint)?),
         _ => None,
     };
-    let mut client = BasicClient::new(ClientId::new(config.client_id.clone()))
+    let mut client = TokenClient::new(ClientId::new(config.client_id.clone()))
         .set_token_uri(TokenUrl::from_url(endpoint.address.url().clone()))
         .set_auth_type(if endpoint.client_auth == ClientAuth::Basic {
             AuthType::BasicAuth
@@ -95,7 +96,11 @@ async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: De
     let answer = request.request_async(&send).await.map_err(|error| refusal(error, &origin, status.get()))?;
     let value = SecretString::from(answer.access_token().secret().as_str());
     let lifetime = answer.expires_in().or_else(|| lifetime_of(value.expose_secret()));
-    Ok(AccessToken::new(value, Some(lifetime.unwrap_or(Duration::from_mins(1)))))
+    AccessToken::new(value, Some(lifetime.unwrap_or(Duration::from_mins(1)))).ok_or_else(|| Error::NotAToken {
+        origin: endpoint.address.origin(),
+        status: 200,
+        why: "it is empty or has characters that no token has",
+    })
 }
 
 /// Seconds until the token's own `exp`.
@@ -138,7 +143,12 @@ async fn send(
         cap: MAX_BYTES,
         timeout: deadline.remaining().min(TIMEOUT),
     };
-    let answer = exchange.run(client.post(endpoint.address.url().clone()).headers(headers).body(body)).await?;
+    let answer = match exchange.run(client.post(endpoint.address.url().clone()).headers(headers).body(body)).await {
+        Err(web::Error::TooLarge { .. }) => {
+            return Err(Error::NotAToken { origin, status: 200, why: "it is larger than 256 KiB" });
+        }
+        answer => answer?,
+    };
     let status = answer.status.as_u16();
     match status {
         200..=299 | 400 | 401 | 403 => {
@@ -146,10 +156,10 @@ async fn send(
             *response.status_mut() = answer.status;
             Ok(response)
         }
-        408 | 425 | 429 | 500..=599 => Err(Error::Busy { origin, status, retry_after: answer.retry_after() }),
-        300..=399 => {
-            Err(Error::Redirected { origin, to: answer.redirect_host().unwrap_or_else(|| "another place".into()) })
+        408 | 425 | 429 | 500..=599 => {
+            Err(Error::Busy { origin, what: "a token", status, retry_after: answer.retry_after() })
         }
+        300..=399 => Err(Error::Redirected { origin, to: answer.redirect_host() }),
         _ => Err(Error::NotAToken { origin, status, why: "not an answer of a token endpoint" }),
     }
 }
@@ -168,7 +178,7 @@ fn refusal(error: OauthError, origin: &str, status: u16) -> Error {
             code if status == 401 => Error::Refused { origin, code: shown(code) },
             code => Error::Rejected { origin, code: shown(code) },
         },
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) if matches!(status, 401 | 403) => {
+        RequestTokenError::Parse(..) | RequestTokenError::Other(_) if status == 401 => {
             Error::Refused { origin, code: format!("status {status}") }
         }
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {

@@ -6,11 +6,14 @@ mod demo;
 mod docs;
 mod dumps;
 mod hardening;
+mod node;
 mod parts_self_test;
+mod proxies;
 mod secrecy;
 mod stores;
 mod support;
 mod sync;
+mod tokens;
 mod vault;
 
 use zeroizing_alloc::ZeroAlloc;

@@ -12,6 +12,7 @@ pub mod issuer;
 pub mod jwt;
 pub mod keys;
 pub mod memory;
+pub mod node;
 pub mod oidc;
 pub mod openbao;
 pub mod parts;
