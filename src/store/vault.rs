@@ -308,9 +308,12 @@ impl Vault {
         let mut notes = Vec::new();
         let data = self.path("data", place);
         let metadata = self.path("metadata", place);
-        let rules: [(&str, &[&str], &[&str]); 2] = [
+        let (delete, destroy) = (self.path("delete", place), self.path("destroy", place));
+        let rules: [(&str, &[&str], &[&str]); 4] = [
             (&data, &["create", "update"], &["read", "delete", "root", "sudo"]),
             (&metadata, &["create", "read", "update"], &["delete", "root", "sudo"]),
+            (&delete, &[], &["create", "update", "root", "sudo"]),
+            (&destroy, &[], &["create", "update", "root", "sudo"]),
         ];
         for (path, needed, too_much) in rules {
             let Some(rights) = self.capabilities(path, deadline).await? else {
@@ -338,7 +341,7 @@ impl Vault {
                     ),
                 ));
             }
-            if missing.is_empty() && excess.is_empty() {
+            if missing.is_empty() && excess.is_empty() && !needed.is_empty() {
                 notes.push(Note::Fine(format!("{path}: {}", rights.join(", "))));
             }
         }

@@ -84,6 +84,17 @@ fn a_young_foreign_version_over_ours_is_left_alone() {
 }
 
 #[test]
+fn a_young_secret_without_facts_may_be_a_first_writer_s_and_is_left_alone() {
+    let mut scenario = Scenario::new(1);
+    scenario.identity("deadline: 1s");
+    scenario.bao.kv_put(&scenario.path(), json!({"content": "a first writer's"}));
+    let synced = scenario.sync(75);
+    assert!(synced.stderr().contains("version 1 is"), "{}", synced.outcome);
+    assert!(synced.stderr().contains("has no facts yet: another writer seems to be at work"), "{}", synced.outcome);
+    assert_eq!(scenario.versions(), 1);
+}
+
+#[test]
 fn a_secret_of_somebody_else_is_adopted_and_their_version_kept() {
     let scenario = Scenario::new(1);
     scenario.bao.kv_put(&scenario.path(), json!({"content": "somebody's", "note": "by hand"}));

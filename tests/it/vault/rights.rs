@@ -218,6 +218,13 @@ fn the_live_check_fails_where_the_agent_may_read_the_keys() {
     let said = check(&scenario, 77);
     assert_says(&said, "fail", &format!("secret/data/{path}: the agent may read, and needs not"));
     assert_says(&said, "fail", &format!("secret/metadata/{path}: the agent may delete, and needs not"));
+    // Rights that come along with a star: they erase what was written.
+    scenario.bao.policy(&scenario.node, "path \"secret/*\" { capabilities = [\"create\", \"update\"] }");
+    let said = check(&scenario, 77);
+    for kind in ["delete", "destroy"] {
+        assert_says(&said, "fail", &format!("secret/{kind}/{path}: the agent may create, update, and needs not"));
+    }
+    assert_says(&said, "fail", &format!("secret/metadata/{path}: read is missing"));
     let root = scenario.idkeep.secret_file("root", scenario.bao.root_token.as_bytes());
     scenario.config.vault_auth = format!("{{token: {{file: {root:?}}}}}");
     scenario.configure();
