@@ -73,7 +73,7 @@ fn a_wrapped_secret_id_opens_once_and_the_second_time_is_an_alarm() {
     assert_eq!(scenario.sync(0).store(), "written");
     let synced = scenario.sync(77);
     assert!(synced.stderr().contains("someone else may have unwrapped it"), "{}", synced.outcome);
-    assert!(synced.stderr().contains("hint: treat the secret id as stolen"), "{}", synced.outcome);
+    assert!(synced.stderr().contains("did not use it, treat it as stolen"), "{}", synced.outcome);
 }
 
 #[test]
