@@ -48,6 +48,9 @@ pub enum Error {
     /// The time for one answer ran out.
     #[error("{doing}: {origin}: no whole answer within {}", crate::config::Period(*after))]
     Timeout { doing: &'static str, origin: String, after: Duration },
+    /// Earlier steps used up the whole deadline.
+    #[error("{doing}: {origin}: no time is left before the deadline of this pass")]
+    NoTime { doing: &'static str, origin: String },
     /// The server's certificate is not trusted.
     #[error("{doing}: {origin}: certificate not trusted: {why}")]
     Certificate { doing: &'static str, origin: String, why: &'static str, fix: &'static str },
@@ -77,7 +80,7 @@ pub enum Error {
 impl Failure for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } => Fault::Transient,
+            Self::Unreachable { .. } | Self::NoTime { .. } | Self::Timeout { .. } => Fault::Transient,
             Self::ClientCertificate { .. } => Fault::Credentials,
             Self::Proxy { fault, .. } => *fault,
             Self::TooLarge { .. }
@@ -92,6 +95,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unreachable { .. } => "is it up, and are host and port of the address right?".into(),
+            Self::NoTime { .. } => "the log says what took so long; give the pass a longer `deadline`".into(),
             Self::Timeout { .. } => "is it overloaded, or is a firewall in between?".into(),
             Self::Certificate { fix, .. } => (*fix).into(),
             Self::ClientCertificate { .. } => {
@@ -196,8 +200,7 @@ impl Exchange<'_> {
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if self.timeout.is_zero() {
-            let why = "no time is left before the deadline of this pass";
-            return Err(Error::Unreachable { doing: self.doing, origin: self.origin.to_owned(), why });
+            return Err(Error::NoTime { doing: self.doing, origin: self.origin.to_owned() });
         }
         match tokio::time::timeout(self.timeout, work).await {
             Ok(result) => result,

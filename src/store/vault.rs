@@ -284,6 +284,25 @@ impl Vault {
         }
     }
 
+    /// Where no facts describe the current version, perhaps they never could be written: then every pass would add a
+    /// version and push an older one out.
+    async fn require_facts_right(&self, place: Place<'_>, head: &Head, deadline: Deadline) -> Result<(), Error> {
+        let described = head.facts.as_ref().map(|facts| facts.stored_version.as_str());
+        if head.current.as_ref().is_some_and(|current| described == Some(current.version.0.as_str())) {
+            return Ok(());
+        }
+        let path = self.path("metadata", place);
+        let rights = self.capabilities(&path, deadline).await?;
+        let may_write = |rights: &Vec<String>| rights.iter().any(|right| right == "update" || right == "root");
+        if rights.is_none_or(|rights| may_write(&rights)) {
+            return Ok(());
+        }
+        Err(Error::Denied {
+            doing: "writing the facts of",
+            path: format!("{}/v1/{path}", self.config.address.origin()),
+        })
+    }
+
     /// What the token may do on a path; `None` where the server does not say.
     async fn capabilities(&self, path: &str, deadline: Deadline) -> Result<Option<Vec<String>>, Error> {
         #[derive(Deserialize)]
@@ -402,8 +421,9 @@ impl Store for Vault {
     ) -> Local<'a, Result<Version, StoreError>> {
         Box::pin(async move {
             let after = head.current.as_ref().and_then(|current| current.version.0.parse().ok()).unwrap_or(0);
-            // Whether the facts fit is known before anything is written.
+            // Whether the facts fit, and may be written, is known before anything is.
             metadata::beside(head, facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
+            self.require_facts_right(place, head, deadline).await?;
             let version = self.write_data(place, envelope, after, deadline).await?.to_string();
             let facts = facts.of_version(&version);
             let beside =

@@ -134,6 +134,11 @@ fn a_crash_between_data_and_facts_is_not_taken_for_success() {
     assert_eq!(scenario.versions(), 2);
     scenario.assert_stored(&next);
     assert_eq!(scenario.facts()["idkeep_stored_version"], "1");
+    // As long as the facts cannot be written, no further version pushes an older one out.
+    scenario.bao.must("DELETE", &format!("secret/data/{path}"), None);
+    scenario.sync(77);
+    assert_eq!(scenario.versions(), 2);
+    scenario.bao.must("POST", &format!("secret/undelete/{path}"), serde_json::json!({"versions": [2]}));
     scenario.bao.policy(&scenario.node, &writer_policy(&path));
     scenario.identity("deadline: 1s");
     let synced = scenario.sync(75);
