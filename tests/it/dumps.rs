@@ -2,5 +2,7 @@
 //! what is one arrives byte for byte.
 
 mod bad;
+mod corpus;
 mod good;
+mod parser;
 mod participants;
