@@ -95,5 +95,26 @@ pub fn schema() -> serde_json::Value {
     if let Some(object) = schema.as_object_mut() {
         object.insert("$id".into(), "https://idkeep.dev/schema/config/v1".into());
     }
+    describe(&mut schema);
     schema
+}
+
+/// Says beside each key of an externally tagged enum what its branch says, where editors look for it.
+fn describe(schema: &mut serde_json::Value) {
+    let branches = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut);
+    for branch in branches.into_iter().flatten() {
+        let description = branch.get("description").cloned();
+        let properties = branch.get_mut("properties").and_then(serde_json::Value::as_object_mut);
+        for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
+            if let (Some(property), Some(description)) = (property.as_object_mut(), &description) {
+                property.entry("description").or_insert_with(|| description.clone());
+            }
+        }
+    }
+    let inner = match schema {
+        serde_json::Value::Object(object) => object.values_mut().collect(),
+        serde_json::Value::Array(list) => list.iter_mut().collect(),
+        _ => Vec::new(),
+    };
+    inner.into_iter().for_each(describe);
 }

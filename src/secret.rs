@@ -86,8 +86,19 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString, Error> {
 /// Looks whether the secret could be read, without reading it.
 pub fn probe(reference: &SecretRef) -> Result<(), Error> {
     match reference {
-        SecretRef::File(path) => open_private(path).map(|_| ()),
-        SecretRef::Env(name) => std::env::var_os(name).map(|_| ()).ok_or_else(|| Error::Unset(name.clone())),
+        SecretRef::File(path) => {
+            let metadata = open_private(path)?.metadata();
+            let metadata = metadata.map_err(|source| Error::Read { path: path.clone(), source })?;
+            if metadata.is_file() && metadata.len() == 0 {
+                return Err(Error::Empty(path.display().to_string()));
+            }
+            Ok(())
+        }
+        SecretRef::Env(name) => match std::env::var_os(name) {
+            None => Err(Error::Unset(name.clone())),
+            Some(value) if value.is_empty() => Err(Error::Empty(name.clone())),
+            Some(_) => Ok(()),
+        },
     }
 }
 
@@ -124,6 +135,9 @@ fn open(path: &Path) -> Result<File, Error> {
 fn open_private(path: &Path) -> Result<File, Error> {
     let file = open(path)?;
     let metadata = file.metadata().map_err(|source| Error::Read { path: path.into(), source })?;
+    if metadata.is_dir() {
+        return Err(Error::Read { path: path.into(), source: ErrorKind::IsADirectory.into() });
+    }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o004 != 0 {
         return Err(Error::TooOpen { path: path.into(), mode });

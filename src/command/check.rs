@@ -60,9 +60,10 @@ pub fn run(cli: &Cli, arguments: &Check) -> Done {
         && !arguments.offline
     {
         look_at_files(config, &mut findings);
+        findings.sort();
     }
     let is_usable = findings.mistakes.is_empty();
-    let routes = config.iter().flat_map(routes).collect();
+    let routes = config.iter().flat_map(routes).filter(|route| !findings.is_replaced(&route.path)).collect();
     let live = match &config {
         Some(config) if is_usable && arguments.live => match try_all(config) {
             Ok(live) => live,

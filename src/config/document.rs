@@ -1,12 +1,12 @@
 //! The configuration as a tree that remembers where each part stands, and what is said about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 /// A YAML value with the place of each part.
 #[derive(Debug)]
@@ -86,16 +86,19 @@ impl<'de> Visitor<'de> for AnyValue {
 
 /// Parses YAML; the error says where, without quoting the file (it may hold a secret by mistake).
 pub(super) fn parse(text: &str) -> Result<Spanned<Value>, (Place, String)> {
-    serde_saphyr::from_str(text).map_err(|error| {
+    // Keys that stand there twice come through, so that they are named with every other mistake.
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map_or(Place { line: 1, column: 1 }, Place::from);
         let mut message = error.without_snippet().to_string();
         if let Some(rest) = message.strip_prefix("error: ") {
             message = rest.to_owned();
         }
-        let coordinates = format!("line {} column {}: ", place.line, place.column);
-        if message.contains("duplicate mapping key") {
-            message = "this key stands here twice".into();
+        if message.starts_with("multiple YAML documents") {
+            message = "a second document begins here".into();
         }
+        // The place is said before the message.
+        let coordinates = format!(" at line {}, column {}", place.line, place.column);
         (place, message.replace(&coordinates, ""))
     })
 }
@@ -140,6 +143,9 @@ pub struct Findings {
     pub warnings: Vec<Finding>,
     #[serde(skip)]
     places: BTreeMap<String, Place>,
+    /// Paths at which a mistake was replaced by something that is not the operator's.
+    #[serde(skip)]
+    replaced: BTreeSet<String>,
 }
 
 impl Findings {
@@ -151,17 +157,32 @@ impl Findings {
         self.places.insert(path.to_owned(), place);
     }
 
-    /// Adds a mistake, unless one is already named at this path.
+    pub(super) fn replace(&mut self, path: &str) {
+        self.replaced.insert(path.to_owned());
+    }
+
+    /// True where nothing stands that the operator wrote: there or above it was a mistake.
+    #[must_use]
+    pub fn is_replaced(&self, path: &str) -> bool {
+        let ends = path.match_indices(['.', '[']).map(|(end, _)| end).chain([path.len()]);
+        ends.into_iter().any(|end| self.replaced.contains(&path[..end]))
+    }
+
+    fn is_judged(&self, path: &str) -> bool {
+        self.is_replaced(path) || self.mistakes.iter().any(|known| known.path == path)
+    }
+
+    /// Adds a mistake, unless one is already named at this path or above it.
     pub fn mistake(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
-        if !self.mistakes.iter().any(|known| known.path == path) {
+        if !self.is_judged(path) {
             let finding = self.finding(path, message.into(), fix.into());
             self.mistakes.push(finding);
         }
     }
 
-    /// Adds a warning, unless a mistake is named at this path.
+    /// Adds a warning, unless a mistake is named at this path or above it.
     pub fn warning(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
-        if !self.mistakes.iter().any(|known| known.path == path) {
+        if !self.is_judged(path) {
             let finding = self.finding(path, message.into(), fix.into());
             self.warnings.push(finding);
         }
@@ -172,7 +193,7 @@ impl Findings {
     }
 
     /// In the order of the file.
-    pub(super) fn sort(&mut self) {
+    pub fn sort(&mut self) {
         self.mistakes.sort_by_key(|finding| finding.place);
         self.warnings.sort_by_key(|finding| finding.place);
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::document::{self, Findings, Place};
 use super::{
-    Address, ClientAuth, Config, FileStore, Identity, Name, NamespaceKey, Node, Oauth2, Proxy, Require, SecretRef,
-    Store, Tls, VaultAuth, VaultStore, schema, shape,
+    Address, AgeRecipient, ClientAuth, Config, FileStore, Identity, Name, NamespaceKey, Node, Oauth2, Proxy, Require,
+    SecretRef, Store, Tls, VaultAuth, VaultStore, schema, shape,
 };
 use crate::config::Auth;
 
@@ -46,7 +46,8 @@ pub(super) fn inspect(file: &Path, text: &str) -> (Option<Config>, Findings) {
 }
 
 fn judge(config: &Config, findings: &mut Findings) {
-    if config.nodes.is_empty() {
+    // A node with a mistake in its name is left out, and named.
+    if config.nodes.is_empty() && !findings.mistakes.iter().any(|known| known.path.starts_with("nodes.")) {
         findings.mistake("nodes", "no node is configured", "add one under `nodes:`");
     }
     for (name, node) in &config.nodes {
@@ -56,7 +57,7 @@ fn judge(config: &Config, findings: &mut Findings) {
         let path = format!("stores.{name}");
         match store {
             Store::Vault(vault) => judge_vault(vault, &format!("{path}.vault"), findings),
-            Store::File(_) => {}
+            Store::File(file) => judge_recipients(&file.recipients, &format!("{path}.file.recipients"), findings),
         }
         if !config.nodes.values().any(|node| node.identity.stores.contains(name)) {
             findings.warning(&path, "no node uses this store", "name it under a node's `stores`, or take it out");
@@ -86,6 +87,7 @@ fn judge_node(config: &Config, node: &Node, path: &str, findings: &mut Findings)
     }
     judge_times(identity, &path, findings);
     judge_stores(config, identity, &path, findings);
+    judge_recipients(&identity.recipients, &format!("{path}.recipients"), findings);
     match &identity.auth {
         Auth::Oauth2(oauth2) => judge_oauth2(oauth2, &format!("{path}.auth.oauth2"), findings),
         Auth::UnsafeHs256(_) => findings.warning(
@@ -147,7 +149,9 @@ fn judge_stores(config: &Config, identity: &Identity, path: &str, findings: &mut
                 findings.mistake(&path, format!("there is no store `{name}`"), fix);
             }
             Some(Store::File(FileStore { recipients, .. }))
-                if recipients.is_empty() && identity.recipients.is_empty() =>
+                if recipients.is_empty()
+                    && identity.recipients.is_empty()
+                    && !findings.is_replaced(&format!("stores.{name}")) =>
             {
                 findings.mistake(
                     &path,
@@ -167,6 +171,18 @@ fn judge_stores(config: &Config, identity: &Identity, path: &str, findings: &mut
     {
         let message = format!("{number} stores are required, but {} named", identity.stores.len());
         findings.mistake(&format!("{path}.require"), message, "lower it, or name more stores");
+    }
+}
+
+fn judge_recipients(recipients: &[AgeRecipient], path: &str, findings: &mut Findings) {
+    for (index, recipient) in recipients.iter().enumerate() {
+        if recipient.as_str() == AgeRecipient::EXAMPLE {
+            findings.warning(
+                &format!("{path}[{index}]"),
+                "this is the recipient of the examples, whose private half nobody has: what is sealed to it is lost",
+                "make one of your own: `age-keygen -o KEYFILE`",
+            );
+        }
     }
 }
 
@@ -201,6 +217,23 @@ fn judge_oauth2(oauth2: &Oauth2, path: &str, findings: &mut Findings) {
             "add `client_secret`, `private_key` or `tls.client_cert_file`",
         ),
         _ => {}
+    }
+    for name in oauth2.extra_params.keys() {
+        let path = format!("{path}.extra_params.{name}");
+        match name.as_str() {
+            "client_secret" | "client_assertion" | "password" | "refresh_token" => {
+                let fix = "take it out, and change the secret: it has been in a file; idkeep sends `client_secret` and `private_key` itself";
+                findings.mistake(&path, "a secret is never written in the file", fix);
+            }
+            "grant_type" | "client_id" | "client_assertion_type" | "audience" | "resource" | "scope" => {
+                findings.mistake(
+                    &path,
+                    "idkeep sends this field itself",
+                    "use the option of that name, or take it out",
+                );
+            }
+            _ => {}
+        }
     }
     if oauth2.assertion_audience == super::AssertionAudience::Issuer && oauth2.issuer.is_none() {
         findings.mistake(
@@ -250,7 +283,7 @@ fn judge_tls(tls: &Tls, path: &str, findings: &mut Findings) {
 
 /// Two nodes must not share a place in a store: each would take the other for a changed identity.
 fn judge_places(config: &Config, findings: &mut Findings) {
-    let mut taken: BTreeMap<(&Name, String), &Name> = BTreeMap::new();
+    let mut taken: BTreeMap<[String; 4], &Name> = BTreeMap::new();
     for (node_name, node) in &config.nodes {
         for store_name in &node.identity.stores {
             let Some(store) = config.stores.get(store_name) else { continue };
@@ -264,9 +297,12 @@ fn judge_places(config: &Config, findings: &mut Findings) {
                 findings.mistake(&format!("nodes.{node_name}.network"), message, "add it");
             }
             // A file store gives each node a folder of its own.
-            if let Store::Vault(_) = store {
+            if let Store::Vault(vault) = store {
                 let place = template.fill(node_name.as_str(), node.network.as_deref().unwrap_or_default());
-                if let Some(other) = taken.insert((store_name, place), node_name) {
+                let namespace = vault.namespace.clone().unwrap_or_default();
+                // Two stores may well be one server.
+                let place = [vault.address.to_string(), namespace, vault.mount.clone(), place];
+                if let Some(other) = taken.insert(place, node_name).filter(|other| *other != node_name) {
                     let message = format!("the nodes `{other}` and `{node_name}` would share one place in this store");
                     findings.mistake(&path, message, "put `{node}` into it");
                 }

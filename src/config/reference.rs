@@ -13,5 +13,8 @@ pub enum SecretRef {
     /// A file; one trailing newline is dropped. Refused if others may read it.
     File(PathBuf),
     /// An environment variable.
-    Env(String),
+    Env(
+        #[schemars(extend("format" = "variable", "pattern" = "^[A-Za-z_][A-Za-z0-9_]*$", "examples" = ["IDKEEP_SECRET"]))]
+         String,
+    ),
 }

@@ -15,6 +15,10 @@ pub(super) fn check(document: &Spanned<Value>, schema: &Json, findings: &mut Fin
     Shape { root: schema, findings }.value(document, schema, "")
 }
 
+const NEVER: &str = "a secret is never written in the file";
+const REFER: &str =
+    "replace it by a reference, `{file: PATH}` or `{env: NAME}`, and change the secret: it has been in a file";
+
 struct Shape<'a> {
     root: &'a Json,
     findings: &'a mut Findings,
@@ -25,13 +29,16 @@ impl<'a> Shape<'a> {
         let place = Place::from(node.referenced);
         let schema = self.resolve(schema);
         if schema["x-secret"] == true && !matches!(node.value, Value::Map(_)) {
-            self.findings.mistake_at(
-                place,
-                path,
-                "a secret is never written in the file",
-                "replace it by a reference, `{file: PATH}` or `{env: NAME}`, and change the secret: it has been in a file",
-            );
-            return self.placeholder(schema);
+            if matches!(node.value, Value::Null) {
+                return self.mistake(
+                    schema,
+                    place,
+                    path,
+                    "this is empty",
+                    "refer to it: `{file: PATH}` or `{env: NAME}`",
+                );
+            }
+            return self.mistake(schema, place, path, NEVER, REFER);
         }
         if let Some(expected) = schema["x-expected"].as_str() {
             return self.scalar_of_several(node, schema, path, expected);
@@ -56,15 +63,30 @@ impl<'a> Shape<'a> {
             Value::Null if is_type(schema, "null") => Json::Null,
             _ => {
                 let expected = expected(schema);
-                let fix = if matches!(node.value, Value::Int(_) | Value::Float | Value::Bool(_)) && is_text(schema) {
-                    "put it in quotes"
-                } else {
-                    ""
+                let is_number = matches!(node.value, Value::Int(_) | Value::Float | Value::Bool(_));
+                let fix = match schema["format"].as_str() {
+                    // `30` in quotes would be no better.
+                    Some("period") if is_number => "add a unit, for example `30s`",
+                    _ if is_number && is_text(schema) => "put it in quotes",
+                    _ => "",
                 };
-                self.findings.mistake_at(place, path, format!("expected {expected}"), fix);
-                self.placeholder(schema)
+                self.mistake(schema, place, path, format!("expected {expected}"), fix)
             }
         }
+    }
+
+    /// Records a mistake, and returns what stands in its place from now on.
+    fn mistake(
+        &mut self,
+        schema: &'a Json,
+        place: Place,
+        path: &str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Json {
+        self.findings.mistake_at(place, path, message, fix);
+        self.findings.replace(path);
+        self.placeholder(schema)
     }
 
     fn map(
@@ -75,8 +97,12 @@ impl<'a> Shape<'a> {
         place: Place,
     ) -> Json {
         let mut object = Map::new();
-        for (key, value) in entries {
+        for (index, (key, value)) in entries.iter().enumerate() {
             let path = join(path, &key.value);
+            if is_repeated(entries, index) {
+                self.findings.mistake_at(Place::from(key.referenced), &path, TWICE, "take one out");
+                continue;
+            }
             self.findings.remember(&path, Place::from(key.referenced));
             if let Some(property) = schema["properties"].get(&key.value) {
                 // `key:` with nothing after it is as good as not written where it may be left out.
@@ -88,6 +114,8 @@ impl<'a> Shape<'a> {
             } else if let Some(entry) = entry_schema(schema) {
                 if let Err(message) = key_format(schema).map_or(Ok(()), |_| Name::check(&key.value)) {
                     self.findings.mistake_at(Place::from(key.referenced), &path, message, "rename it");
+                    // It is left out, but what is wrong in it is named too.
+                    self.value(value, entry, &path);
                     continue;
                 }
                 object.insert(key.value.clone(), self.value(value, entry, &path));
@@ -98,8 +126,9 @@ impl<'a> Shape<'a> {
         for name in required(schema) {
             if !object.contains_key(name) {
                 let path = join(path, name);
-                self.findings.mistake_at(place, &path, format!("`{name}` is missing"), "add it");
-                object.insert(name.to_owned(), self.placeholder(&schema["properties"][name]));
+                let property = &schema["properties"][name];
+                let placeholder = self.mistake(property, place, &path, format!("`{name}` is missing"), "add it");
+                object.insert(name.to_owned(), placeholder);
             }
         }
         Json::Object(object)
@@ -117,29 +146,53 @@ impl<'a> Shape<'a> {
         let names: Vec<String> = variants.iter().map(|(name, _)| format!("`{name}`")).collect();
         let known = |key: &str| variants.iter().find(|(name, _)| *name == key);
         let secret = schema["x-secret"] == true;
-        for (key, _) in entries {
+        let path_of_all = path;
+        for (index, (key, _)) in entries.iter().enumerate() {
+            if is_repeated(entries, index) {
+                let path = if known(&key.value).is_some() { join(path, &key.value) } else { path.to_owned() };
+                self.findings.replace(path_of_all);
+                return self.mistake(schema, Place::from(key.referenced), &path, TWICE, "take one out");
+            }
             if known(&key.value).is_none() {
                 // Inside a secret's place the unknown key may be the secret.
                 let shown = if secret { "this key".to_owned() } else { format!("`{}`", key.value) };
                 let path = if secret { path.to_owned() } else { join(path, &key.value) };
                 let fix = format!("use one of {}", names.join(", "));
-                self.findings.mistake_at(Place::from(key.referenced), &path, format!("{shown} is not known here"), fix);
-                return self.placeholder(schema);
+                self.findings.replace(path_of_all);
+                return self.mistake(
+                    schema,
+                    Place::from(key.referenced),
+                    &path,
+                    format!("{shown} is not known here"),
+                    fix,
+                );
             }
         }
         let [(key, value)] = entries else {
             let fix = format!("keep exactly one of {}", names.join(", "));
             let message = if entries.is_empty() { "this is empty" } else { "only one may stand here" };
-            self.findings.mistake_at(place, path, message, fix);
-            return self.placeholder(schema);
+            return self.mistake(schema, place, path, message, fix);
         };
         let path = join(path, &key.value);
         self.findings.remember(&path, Place::from(key.referenced));
         let inner = known(&key.value).map_or(&Json::Null, |(_, inner)| *inner);
-        json!({ key.value.as_str(): self.value(value, inner, &path) })
+        let value = self.value(value, inner, &path);
+        if secret && self.findings.is_replaced(&path) {
+            self.findings.replace(path_of_all);
+        }
+        json!({ key.value.as_str(): value })
     }
 
     fn text(&mut self, text: &str, schema: &'a Json, path: &str, place: Place) -> Json {
+        if is_secret(text) {
+            return self.mistake(
+                schema,
+                place,
+                path,
+                NEVER,
+                "take it out, and change the secret: it has been in a file",
+            );
+        }
         let words: Vec<&str> = words(schema).collect();
         let problem = if !words.is_empty() && !words.contains(&text) {
             let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -157,10 +210,7 @@ impl<'a> Shape<'a> {
         };
         match problem {
             None => json!(text),
-            Some(message) => {
-                self.findings.mistake_at(place, path, message, "");
-                self.placeholder(schema)
-            }
+            Some(message) => self.mistake(schema, place, path, message, ""),
         }
     }
 
@@ -255,8 +305,28 @@ fn check_format(format: &str, text: &str) -> Result<(), String> {
         "template" => Template::check(text),
         "period" => text.parse::<Period>().map(|_| ()),
         "address" => text.parse::<Address>().map(|_| ()),
+        "variable" => is_variable(text).then_some(()).ok_or_else(|| "not the name of an environment variable".into()),
         _ => Ok(()),
     }
+}
+
+const TWICE: &str = "this key stands here twice";
+
+/// True for a key that another of the same mapping was before.
+fn is_repeated(entries: &[(Spanned<String>, Spanned<Value>)], index: usize) -> bool {
+    entries[..index].iter().any(|(key, _)| key.value == entries[index].0.value)
+}
+
+/// What is a secret wherever it stands: private keys, and tokens of Vault.
+fn is_secret(text: &str) -> bool {
+    text.contains("PRIVATE KEY-----")
+        || text.to_ascii_uppercase().contains("AGE-SECRET-KEY-")
+        || ["hvs.", "hvb.", "hvr."].iter().any(|prefix| text.starts_with(prefix))
+}
+
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -23,7 +23,7 @@ pub struct ParticipantName(String);
 /// The public half of an age key, `age1…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("format" = "age-recipient", "examples" = ["age1qnkz5ejksr94t5ewtae8f03h0rynwjtg06rxt3kfyd8jrwl79euqddz07j"]))]
+#[schemars(with = "String", extend("format" = "age-recipient", "examples" = [AgeRecipient::EXAMPLE]))]
 pub struct AgeRecipient(String);
 
 /// A text in which `{node}` and `{network}` are filled in.
@@ -90,6 +90,9 @@ impl ParticipantName {
 }
 
 impl AgeRecipient {
+    /// What the examples seal to; nobody holds its private half.
+    pub(super) const EXAMPLE: &str = "age1leh563e45d9hha0ug776am2wr983wh8ymxmxdn7uxj229w9085us4w482h";
+
     pub(super) fn check(text: &str) -> Result<(), String> {
         if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY") {
             return Err("this is a private age key: replace it by its public half (`age-keygen -y`), and make a new one, this one is compromised".into());

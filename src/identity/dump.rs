@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base16ct::lower::encode_string as hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -58,7 +60,7 @@ struct Dump<'a> {
     #[serde(borrow)]
     id: Text<'a>,
     #[serde(borrow)]
-    keys: Vec<Key<'a>>,
+    keys: Vec<Object<Key<'a>>>,
     #[serde(borrow, rename = "authorizedStoreSnapshot")]
     snapshot: Text<'a>,
     #[serde(borrow, default)]
@@ -75,6 +77,29 @@ struct Key<'a> {
     key_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     name: Option<Text<'a>>,
+}
+
+/// A JSON object; serde alone would read the fields from a list too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnyObject(PhantomData))
+    }
+}
+
+struct AnyObject<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AnyObject<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// A JSON string: a slice of the input, or a wiped copy where it has escapes.
@@ -120,7 +145,7 @@ impl<'de> Visitor<'de> for AnyText {
 
 /// Parses and judges the dump.
 pub(super) fn judge(bytes: &[u8], namespace_key: NamespaceKey) -> Result<About, Error> {
-    let dump: Dump<'_> = serde_json::from_slice(bytes).map_err(|error| not_a_dump(&error))?;
+    let Object(dump): Object<Dump<'_>> = serde_json::from_slice(bytes).map_err(|error| not_a_dump(&error))?;
     let participant_id =
         ParticipantId::parse(dump.id.as_str()).ok_or(Error::Field("`id` is not a participant's id"))?;
     if dump.keys.is_empty() {
@@ -135,7 +160,7 @@ pub(super) fn judge(bytes: &[u8], namespace_key: NamespaceKey) -> Result<About, 
     }
     let mut lines = Vec::with_capacity(dump.keys.len());
     let mut proofs = Vec::with_capacity(dump.keys.len());
-    for (index, key) in dump.keys.iter().enumerate() {
+    for (index, Object(key)) in dump.keys.iter().enumerate() {
         let (line, proof) = judge_key(key).map_err(|problem| Error::Key {
             position: index + 1,
             name: shown_name(key.name()),
