@@ -217,13 +217,19 @@ impl Exchange<'_> {
     async fn receive(&self, request: reqwest::RequestBuilder) -> Result<Answer, Error> {
         let mut response = self.send(request).await?;
         let expected = response.content_length().unwrap_or(4096);
-        if expected > self.cap as u64 {
+        // Of an error page, however large, the status is what counts.
+        let is_success = response.status().is_success();
+        if is_success && expected > self.cap as u64 {
             return Err(self.too_large());
         }
-        let mut body = Zeroizing::new(Vec::with_capacity(usize::try_from(expected).unwrap_or(0)));
+        let room = usize::try_from(expected).map_or(self.cap, |expected| expected.min(self.cap));
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error))? {
             if body.len() + chunk.len() > self.cap {
-                return Err(self.too_large());
+                if is_success {
+                    return Err(self.too_large());
+                }
+                break;
             }
             body.extend_from_slice(&chunk);
         }

@@ -60,10 +60,22 @@ pub fn failures(failures: &[(String, Failed)]) {
             write(&format!("{line}\n"));
         } else {
             let colon = if scope.is_empty() { "" } else { ": " };
-            let hint = failed.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-            write(&format!("idkeep: {scope}{colon}{}\n{hint}", failed.message));
+            let hint = failed.hint.as_ref().map(|hint| format!("hint: {}\n", printable(hint))).unwrap_or_default();
+            // A configuration's mistakes have a line each.
+            let lines: Vec<String> = failed.message.split('\n').map(printable).collect();
+            write(&format!("idkeep: {}{colon}{}\n{hint}", printable(scope), lines.join("\n")));
         }
     }
+}
+
+/// The text without what a terminal would take for a command, or a reader for another line.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let is_odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if is_odd(c) { '\u{fffd}' } else { c }).collect()
 }
 
 fn write(text: &str) {

@@ -1,11 +1,12 @@
 //! The program: hardens itself, parses, runs one command, exits with its code.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use idkeep::cli::Cli;
 use idkeep::command::{self, Done};
+use idkeep::error::{Failed, Fault};
 use idkeep::{harden, log};
 use zeroizing_alloc::ZeroAlloc;
 
@@ -33,8 +34,19 @@ fn main() -> ExitCode {
 /// Prints the result to stdout and the failures to stderr.
 fn end(done: &Done) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
-    // A reader that went away has what it wanted.
-    let _ = stdout.write_all(done.stdout.as_bytes()).and_then(|()| stdout.flush());
+    let printed = stdout.write_all(done.stdout.as_bytes()).and_then(|()| stdout.flush());
     log::failures(&done.failures);
-    ExitCode::from(done.exit_code)
+    match printed {
+        // A reader that went away has what it wanted; a full disk has swallowed the report.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe && done.exit_code == 0 => {
+            let unreported = Failed::new(
+                Fault::Transient,
+                "the work is done, but its report could not be written to stdout",
+                "make room",
+            );
+            log::failures(&[(String::new(), unreported)]);
+            ExitCode::from(Fault::Transient.exit_code())
+        }
+        _ => ExitCode::from(done.exit_code),
+    }
 }

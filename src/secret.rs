@@ -121,7 +121,6 @@ fn text(bytes: &[u8], path: &Path) -> Result<SecretString, Error> {
     let name = || path.display().to_string();
     let text = std::str::from_utf8(bytes).map_err(|_| Error::NotText(name()))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
         return Err(Error::Empty(name()));
     }

@@ -14,9 +14,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::RwLock;
 
 pub use facts::Facts;
 
+use crate::config::AgeRecipient;
 use crate::error::{Failure, Fault};
 use crate::identity::About;
 use crate::retry::{Deadline, retry};
@@ -46,6 +48,8 @@ pub struct Head {
     pub current: Option<Current>,
     /// Our facts, whichever version they describe.
     pub facts: Option<Facts>,
+    /// Whose identities the newest older version with facts holds, for when the current one's are gone.
+    pub older_participant: Option<String>,
     /// When each version that is still listed was made.
     pub created_at: Vec<Timestamp>,
     /// The store's own clock.
@@ -54,6 +58,15 @@ pub struct Head {
     pub beside: Vec<(String, String)>,
     /// How many versions the store keeps, if it says.
     pub keeps: Option<u64>,
+}
+
+impl Head {
+    /// Whose identities are stored, as far as any facts that are left tell.
+    #[must_use]
+    pub fn participant(&self) -> Option<&str> {
+        let current = self.facts.as_ref().map(|facts| facts.participant_id.as_str()).filter(|id| !id.is_empty());
+        current.or(self.older_participant.as_deref())
+    }
 }
 
 /// The current version of a secret.
@@ -76,6 +89,10 @@ pub trait Store {
     fn name(&self) -> &str;
     /// What the store says about what it holds.
     fn head<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Head, Error>>;
+    /// The recipients that it seals to what nobody has sealed before.
+    fn recipients(&self) -> &[AgeRecipient] {
+        &[]
+    }
     /// Adds a version with its facts.
     fn put<'a>(
         &'a self,
@@ -85,7 +102,7 @@ pub trait Store {
         head: &'a Head,
         deadline: Deadline,
     ) -> Local<'a, Result<Version, Error>>;
-    /// Writes facts about the current version anew.
+    /// Writes facts about the current version anew, unless it is not `head`'s any more.
     fn refresh<'a>(
         &'a self,
         place: Place<'a>,
@@ -223,6 +240,8 @@ pub struct Keeping<'a> {
     pub dry_run: bool,
     /// When to give up.
     pub deadline: Deadline,
+    /// Held while data and facts are written.
+    pub writing: &'a RwLock<()>,
 }
 
 impl Keeping<'_> {
@@ -245,7 +264,7 @@ impl Keeping<'_> {
         let current = head.current.as_ref().map(|current| current.version.clone());
         let (outcome, warning) = match judge::judge(head, self.about, self.rules) {
             Verdict::Unchanged { is_stale } => {
-                if is_stale && !self.dry_run {
+                if (is_stale || self.says_more(head)) && !self.dry_run {
                     self.refresh(head).await;
                 }
                 return Ok(Kept { outcome: Outcome::Unchanged, version: current });
@@ -263,22 +282,37 @@ impl Keeping<'_> {
         if self.dry_run {
             return Ok(Kept { outcome: Outcome::WouldWrite, version: None });
         }
+        // Whoever ends the pass early waits for this: data without facts would cost a version.
+        let _writing = self.writing.read().await;
         let version = self.store.put(self.place, envelope, &self.facts, head, self.deadline).await?;
         tracing::info!(node, store, version = version.0, outcome = outcome.as_str(), "stored");
         Ok(Kept { outcome, version: Some(version) })
     }
 
+    /// True where the configuration has learnt what the stored facts do not say.
+    fn says_more(&self, head: &Head) -> bool {
+        let differs = |new: &Option<String>, old: &Option<String>| new.is_some() && new != old;
+        head.facts.as_ref().is_some_and(|stored| {
+            differs(&self.facts.party_hint, &stored.party_hint) || differs(&self.facts.network, &stored.network)
+        })
+    }
+
     /// Says when the identity was last seen to be the stored one; a failure costs nothing but that.
     async fn refresh(&self, head: &Head) {
         let Some(stored) = &head.facts else { return };
-        let facts = Facts { checked_at: self.facts.checked_at, ..stored.clone() };
+        let facts = Facts {
+            checked_at: self.facts.checked_at,
+            party_hint: self.facts.party_hint.clone().or_else(|| stored.party_hint.clone()),
+            network: self.facts.network.clone().or_else(|| stored.network.clone()),
+            ..stored.clone()
+        };
         if let Err(error) = self.store.refresh(self.place, &facts, head, self.deadline).await {
             let error = crate::error::chain(&error);
             tracing::warn!(
                 node = self.place.node,
                 store = self.store.name(),
                 error,
-                "idkeep_checked_at could not be refreshed"
+                "the facts could not be refreshed"
             );
         }
     }

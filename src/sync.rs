@@ -3,13 +3,15 @@
 //! Nodes run side by side up to a bound, stores of a node all at once; no failure stops another.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SetOnce};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{RwLock, Semaphore, SetOnce};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::config::{Auth, Config, Name, Node, Store as StoreConfig};
@@ -26,6 +28,9 @@ use crate::store::judge::{Accept, Rules};
 use crate::store::vault::Vault;
 use crate::store::{Facts, Keeping, Place, Store};
 use crate::validator::Validator;
+
+/// How long a version that is being written may take when the process is told to end.
+const TO_FINISH: Duration = Duration::from_secs(10);
 
 /// Nodes that are looked after at the same time.
 const NODES_AT_ONCE: usize = 32;
@@ -95,16 +100,18 @@ impl Pass {
     /// Runs it. A panic in one node's pass is that node's failure.
     pub async fn run(self, options: Options) -> Report {
         let slots = Rc::new(Semaphore::new(NODES_AT_ONCE));
+        let writing = Rc::new(RwLock::new(()));
         let local = LocalSet::new();
         let mut running = JoinSet::new();
         let mut names = BTreeMap::new();
         for subject in self.subjects {
-            let (http, slots, options) = (Rc::clone(&self.http), Rc::clone(&slots), options.clone());
+            let (http, slots, writing) = (Rc::clone(&self.http), Rc::clone(&slots), Rc::clone(&writing));
+            let options = options.clone();
             let name = subject.name.clone();
             let task = running.spawn_local_on(
                 async move {
                     let _slot = slots.acquire().await;
-                    node_pass(&http, &subject, &options).await
+                    node_pass(&http, &subject, &options, &writing).await
                 },
                 &local,
             );
@@ -113,10 +120,27 @@ impl Pass {
         let mut nodes = local
             .run_until(async {
                 let mut nodes = Vec::with_capacity(names.len());
-                while let Some(joined) = running.join_next_with_id().await {
+                let mut ended = pin!(told_to_end());
+                let mut is_ending = false;
+                loop {
+                    let joined = tokio::select! {
+                        joined = running.join_next_with_id() => joined,
+                        () = &mut ended, if !is_ending => {
+                            is_ending = true;
+                            tracing::warn!("told to end: giving up what is under way");
+                            // A version under way gets its facts, no other is begun.
+                            let _ = tokio::time::timeout(TO_FINISH, writing.write()).await;
+                            running.abort_all();
+                            continue;
+                        }
+                    };
+                    let Some(joined) = joined else { break };
                     nodes.push(match joined {
                         Ok((_, receipt)) => receipt,
-                        Err(error) => panicked(names.get(&error.id()).map_or("", Name::as_str)),
+                        Err(error) => {
+                            let node = names.get(&error.id()).map_or("", Name::as_str);
+                            if error.is_cancelled() { interrupted(node) } else { panicked(node) }
+                        }
                     });
                 }
                 for store in &self.stores {
@@ -150,6 +174,23 @@ fn open(name: &Name, config: &StoreConfig, http: &Rc<Http>) -> Rc<dyn Store> {
     }
 }
 
+/// Returns when the process is told to end: by its supervisor or at the terminal.
+async fn told_to_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn interrupted(node: &str) -> NodeReceipt {
+    let failed = Failed::new(Fault::Transient, "told to end before the pass was over", "run it again");
+    NodeReceipt::failed(node, failed, 0)
+}
+
 fn panicked(node: &str) -> NodeReceipt {
     let failed = Failed::new(
         Fault::Bug,
@@ -159,7 +200,7 @@ fn panicked(node: &str) -> NodeReceipt {
     NodeReceipt::failed(node, failed, 0)
 }
 
-async fn node_pass(http: &Http, subject: &Subject, options: &Options) -> NodeReceipt {
+async fn node_pass(http: &Http, subject: &Subject, options: &Options, writing: &RwLock<()>) -> NodeReceipt {
     let started = Instant::now();
     let elapsed = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let node = subject.name.as_str();
@@ -177,7 +218,8 @@ async fn node_pass(http: &Http, subject: &Subject, options: &Options) -> NodeRec
     // Logging in and looking at the stores takes as long as token and dump: all at once, and no store
     // waits for another. Without a dump the stores are left alone.
     let keeping = async {
-        Ok(join_all(subject.stores.iter().map(|store| subject.keep(&**store, &prepared, options, deadline))).await)
+        Ok(join_all(subject.stores.iter().map(|store| subject.keep(&**store, &prepared, options, deadline, writing)))
+            .await)
     };
     let mut receipt = match tokio::try_join!(fetching, keeping) {
         Ok(((), stores)) => subject.settle(stores),
@@ -245,22 +287,35 @@ impl Subject {
         prepared: &SetOnce<Prepared>,
         options: &Options,
         deadline: Deadline,
+        writing: &RwLock<()>,
     ) -> StoreReceipt {
         let head = store.head(self.place(), deadline).await;
         tracing::debug!(node = self.name.as_str(), store = store.name(), "store looked at");
         let prepared = prepared.wait().await;
-        let rules =
-            Rules { accept: options.accept.clone(), max_changes_per_day: self.config.identity.max_changes_per_day };
+        let sealed_to = self.sealed_to(store);
+        let rules = Rules {
+            accept: options.accept.clone(),
+            max_changes_per_day: self.config.identity.max_changes_per_day,
+            sealed_to: sealed_to.clone(),
+        };
         let keeping = Keeping {
             store,
             place: self.place(),
             about: prepared.identities.about(),
-            facts: prepared.facts.clone(),
+            facts: Facts { sealed_to, ..prepared.facts.clone() },
             rules: &rules,
             dry_run: options.dry_run,
             deadline,
+            writing,
         };
         StoreReceipt::of(store.name(), keeping.run(&prepared.envelope(), head).await)
+    }
+
+    /// Whom a version in this store is sealed to: the node's recipients, else the store's own.
+    #[must_use]
+    pub fn sealed_to(&self, store: &dyn Store) -> Option<String> {
+        let own = &self.config.identity.recipients;
+        Facts::recipients(if own.is_empty() { store.recipients() } else { own })
     }
 
     /// Were there enough stores? If not, the gravest of their failures is the node's.

@@ -11,6 +11,7 @@ use crate::config::{self, Config, Findings, Reference};
 use crate::error::{Failed, Failure as _, Fault};
 use crate::http::Http;
 use crate::http::route::Route;
+use crate::log::printable;
 use crate::receipt::gravest;
 use crate::retry::Deadline;
 use crate::secret;
@@ -109,17 +110,17 @@ fn routes(config: &Config) -> impl Iterator<Item = RouteTo> {
 fn text(checked: &Checked, usable: Option<&Config>) -> String {
     let mut text = String::new();
     for mistake in &checked.findings.mistakes {
-        let _ = writeln!(text, "{}", checked.findings.line(mistake, "mistake"));
+        let _ = writeln!(text, "{}", printable(&checked.findings.line(mistake, "mistake")));
     }
     for warning in &checked.findings.warnings {
-        let _ = writeln!(text, "{}", checked.findings.line(warning, "warning"));
+        let _ = writeln!(text, "{}", printable(&checked.findings.line(warning, "warning")));
     }
     for RouteTo { path, address, route } in &checked.routes {
         let _ = writeln!(text, "route: {path}: {address}: {route}");
     }
     for Tried { what, result, message, fix, .. } in &checked.live {
         let fix = fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default();
-        let _ = writeln!(text, "{result}: {what}: {message}{fix}");
+        let _ = writeln!(text, "{}", printable(&format!("{result}: {what}: {message}{fix}")));
     }
     if let Some(config) = usable {
         let _ = writeln!(text, "{}: {}", checked.findings.file.display(), summary(config));
@@ -188,7 +189,11 @@ async fn try_node(subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
             }
         }
         let Some(about) = &about else { continue };
-        let rules = Rules { accept: Accept::Stored, max_changes_per_day: subject.config.identity.max_changes_per_day };
+        let rules = Rules {
+            accept: Accept::Stored,
+            max_changes_per_day: subject.config.identity.max_changes_per_day,
+            sealed_to: subject.sealed_to(&**store),
+        };
         if let Ok(head) = store.head(place, deadline).await
             && let Verdict::Refuse(refusal) = judge(&head, about, &rules)
         {

@@ -74,6 +74,15 @@ fn judge_node(config: &Config, node: &Node, path: &str, findings: &mut Findings)
             findings.warning(&format!("{path}.{field}"), message, fix);
         }
     }
+    if let Some(network) = &node.network
+        && (matches!(network.as_str(), "." | "..") || network.contains('/'))
+    {
+        findings.mistake(
+            &format!("{path}.network"),
+            "a network's name has no `/`, and is not `.` or `..`",
+            "rename it",
+        );
+    }
     let identity = &node.identity;
     let path = format!("{path}.identity");
     judge_address(&identity.endpoint, identity.allow_http, &format!("{path}.endpoint"), findings);
@@ -196,6 +205,25 @@ fn judge_oauth2(oauth2: &Oauth2, path: &str, findings: &mut Findings) {
         }
     }
     judge_tls(&oauth2.tls, &format!("{path}.tls"), findings);
+    for name in oauth2.extra_params.keys() {
+        let (path, name) = (format!("{path}.extra_params.{name}"), name.to_ascii_lowercase());
+        if matches!(name.as_str(), "client_secret" | "client_assertion" | "password" | "refresh_token" | "assertion") {
+            findings.mistake(
+                &path,
+                "a secret is never written in the file",
+                "take it out, and change the secret: it has been in a file",
+            );
+        } else if matches!(
+            name.as_str(),
+            "grant_type" | "client_id" | "client_assertion_type" | "scope" | "audience" | "resource"
+        ) {
+            findings.mistake(
+                &path,
+                "idkeep sets this one itself",
+                "use the key of that name beside `extra_params`, if there is one",
+            );
+        }
+    }
     let secret = oauth2.client_secret.is_some();
     let key = oauth2.private_key.is_some();
     let cert = oauth2.tls.client_cert_file.is_some();

@@ -245,13 +245,19 @@ impl<'a> Shape<'a> {
     }
 
     fn unknown_key(&mut self, key: &Spanned<String>, schema: &Json, path: &str) {
+        // What stands where a key should may be anything, a secret too: `client_secret:hunter2`.
+        let name = key.value.split(':').next().unwrap_or_default();
+        let is_name =
+            (1..=40).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-'));
+        let parent = path.strip_suffix(&key.value).unwrap_or_default().trim_end_matches('.');
+        let path = if is_name { join(parent, name) } else { parent.to_owned() };
         let known: Vec<&str> =
             schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
         let fix = match nearest(&key.value, &known) {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("known here: {}", known.join(", ")),
         };
-        self.findings.mistake_at(Place::from(key.referenced), path, "this key is not known", fix);
+        self.findings.mistake_at(Place::from(key.referenced), &path, "this key is not known", fix);
     }
 
     fn resolve(&self, schema: &'a Json) -> &'a Json {

@@ -16,6 +16,7 @@ use super::proof::{self, KeyKind, Proof};
 use super::{About, Digest, ParticipantId};
 use crate::config::NamespaceKey;
 use crate::error::{Failure, Fault};
+use crate::log::printable;
 
 /// Why an answer is not a usable dump. Holds nothing of it but names, places and fingerprints.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +156,11 @@ pub(super) fn judge(bytes: &[u8], namespace_key: NamespaceKey) -> Result<About, 
     if snapshot.is_empty() {
         return Err(Error::Field("`authorizedStoreSnapshot` is empty"));
     }
-    if dump.version.as_ref().is_some_and(|version| version.as_str().len() > 64 || has_control(version.as_str())) {
+    if dump
+        .version
+        .as_ref()
+        .is_some_and(|version| version.as_str().len() > 64 || printable(version.as_str()) != version.as_str())
+    {
         return Err(Error::Field("`version` is not a version"));
     }
     let mut lines = Vec::with_capacity(dump.keys.len());
@@ -204,7 +209,10 @@ fn judge_key(key: &Key<'_>) -> Result<(String, Proof), proof::Problem> {
         }
         (None, Some(kind), Some(key_id)) => {
             let (kind, key_id) = (kind.as_str(), key_id.as_str());
-            if !matches!(kind, "signing" | "encryption") || key_id.is_empty() || has_control(key_id) {
+            if !matches!(kind, "signing" | "encryption")
+                || key_id.is_empty()
+                || key_id.chars().any(|c| c.is_control() || c == ' ')
+            {
                 return Err(proof::Problem::NotAKey);
             }
             Ok((format!("key {name} kms {kind} {key_id}"), Proof::Kms { is_signing: kind == "signing" }))
@@ -229,7 +237,7 @@ fn has_control(text: &str) -> bool {
 fn shown_name(name: &str) -> String {
     match name {
         "" => "without a name".into(),
-        name if name.len() > 64 || has_control(name) => "with an odd name".into(),
+        name if name.len() > 40 || printable(name) != name => "with an odd name".into(),
         name => format!("`{name}`"),
     }
 }

@@ -54,7 +54,7 @@ words!(KeyProof: Proven = "proven", Offline = "offline", Kms = "kms", Unproven =
 /// What one key of the dump turned out to be.
 pub(super) enum Proof {
     /// A private key whose public half has this fingerprint, which is its id.
-    Proven(Fingerprint),
+    Proven { fingerprint: Fingerprint, is_signing: bool },
     /// A private key of a spec or format not known to us, with the id that it claims.
     Unknown(String),
     /// A reference to a key management service.
@@ -114,7 +114,10 @@ impl KeyKind {
 /// What the keys (name and proof) say about the namespace's key; `None` if it is not there and should be.
 pub(super) fn of_namespace(keys: &[(&str, Proof)], namespace: &str, expected: NamespaceKey) -> Option<KeyProof> {
     let is_namespace_name = |name: &str| name == "namespace" || name.ends_with("-namespace");
-    if keys.iter().any(|(_, proof)| matches!(proof, Proof::Proven(fingerprint) if fingerprint == namespace)) {
+    if keys
+        .iter()
+        .any(|(_, proof)| matches!(proof, Proof::Proven { fingerprint, is_signing: true } if fingerprint == namespace))
+    {
         Some(KeyProof::Proven)
     } else if expected == NamespaceKey::Offline {
         Some(KeyProof::Offline)
@@ -131,12 +134,16 @@ pub(super) fn of_namespace(keys: &[(&str, Proof)], namespace: &str, expected: Na
 }
 
 /// What a private or public key message says about itself.
-#[derive(Default)]
 struct KeyMessage<'a> {
     id: &'a [u8],
     format: u64,
     key: &'a [u8],
     spec: u64,
+}
+
+/// A field that stands twice is read in one way by us and may be merged by Canton: then it proves nothing.
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Problem> {
+    if slot.replace(value).is_some() { Err(Problem::NotAMessage) } else { Ok(()) }
 }
 
 /// The version of `CryptoKeyPair` that this module knows.
@@ -145,18 +152,18 @@ const KNOWN_VERSION: u64 = 30;
 /// Decodes a `keyPair`, derives its public half and compares fingerprints.
 pub(super) fn of_key_pair(bytes: &[u8]) -> Result<Proof, Problem> {
     // UntypedVersionedMessage { data = 1, version = 2 }
-    let (mut data, mut version) = (None, 0);
+    let (mut data, mut version) = (None, None);
     for field in Fields::new(bytes) {
         match field.ok_or(Problem::NotAMessage)? {
-            (1, Field::Bytes(bytes)) => data = Some(bytes),
-            (2, Field::Varint(number)) => version = number,
+            (1, Field::Bytes(bytes)) => once(&mut data, bytes)?,
+            (2, Field::Varint(number)) => once(&mut version, number)?,
             _ => {}
         }
     }
     let proof = of_message(data.ok_or(Problem::NotAMessage)?);
     match proof {
-        // A later version may be laid out otherwise; if it is not, its proof is as good.
-        Err(_) if version > KNOWN_VERSION => Ok(Proof::Unknown(String::new())),
+        // A later version may be laid out otherwise; if it is not, its proof is as good, and so is its failure.
+        Err(Problem::NotAMessage) if version > Some(KNOWN_VERSION) => Ok(Proof::Unknown(String::new())),
         proof => proof,
     }
 }
@@ -166,7 +173,7 @@ fn of_message(data: &[u8]) -> Result<Proof, Problem> {
     let mut pair = None;
     for field in Fields::new(data) {
         match field.ok_or(Problem::NotAMessage)? {
-            (number @ (1 | 2), Field::Bytes(bytes)) => pair = Some((number == 1, bytes)),
+            (number @ (1 | 2), Field::Bytes(bytes)) => once(&mut pair, (number == 1, bytes))?,
             _ => return Err(Problem::NotAMessage),
         }
     }
@@ -174,8 +181,8 @@ fn of_message(data: &[u8]) -> Result<Proof, Problem> {
     let (mut public, mut private) = (None, None);
     for field in Fields::new(pair) {
         match field.ok_or(Problem::NotAMessage)? {
-            (1, Field::Bytes(bytes)) => public = Some(bytes),
-            (2, Field::Bytes(bytes)) => private = Some(bytes),
+            (1, Field::Bytes(bytes)) => once(&mut public, bytes)?,
+            (2, Field::Bytes(bytes)) => once(&mut private, bytes)?,
             _ => {}
         }
     }
@@ -186,17 +193,22 @@ fn of_message(data: &[u8]) -> Result<Proof, Problem> {
 impl<'a> KeyMessage<'a> {
     /// `{ id = 1, format = 2, private_key = 3, key_spec = <spec_field> }`; the rest is of no concern here.
     fn read(bytes: &'a [u8], spec_field: u64) -> Result<Self, Problem> {
-        let mut message = Self::default();
+        let (mut id, mut format, mut key, mut spec) = (None, None, None, None);
         for field in Fields::new(bytes) {
             match field.ok_or(Problem::NotAMessage)? {
-                (1, Field::Bytes(bytes)) => message.id = bytes,
-                (2, Field::Varint(format)) => message.format = format,
-                (3, Field::Bytes(bytes)) => message.key = bytes,
-                (number, Field::Varint(spec)) if number == spec_field => message.spec = spec,
+                (1, Field::Bytes(bytes)) => once(&mut id, bytes)?,
+                (2, Field::Varint(number)) => once(&mut format, number)?,
+                (3, Field::Bytes(bytes)) => once(&mut key, bytes)?,
+                (number, Field::Varint(value)) if number == spec_field => once(&mut spec, value)?,
                 _ => {}
             }
         }
-        Ok(message)
+        Ok(Self {
+            id: id.unwrap_or_default(),
+            format: format.unwrap_or_default(),
+            key: key.unwrap_or_default(),
+            spec: spec.unwrap_or_default(),
+        })
     }
 }
 
@@ -230,7 +242,7 @@ fn prove(private: &KeyMessage<'_>, public: Option<&[u8]>, is_signing: bool) -> R
             return Err(Problem::AnotherPublicKey);
         }
     }
-    Ok(Proof::Proven(fingerprint))
+    Ok(Proof::Proven { fingerprint, is_signing })
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
+use crate::config::AgeRecipient;
 use crate::identity::About;
+use crate::log::printable;
 
 /// What a store tells about one version. Names: interface, "What a store holds".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,6 +32,8 @@ pub struct Facts {
     pub stored_version: String,
     /// When the identity was last seen to be this one.
     pub checked_at: Option<Timestamp>,
+    /// Whom it is sealed to: a short digest of the recipients, none where it is not sealed.
+    pub sealed_to: Option<String>,
 }
 
 /// What all our keys start with.
@@ -49,7 +54,17 @@ impl Facts {
             key_proof: about.key_proof.as_str().to_owned(),
             stored_version: String::new(),
             checked_at: Some(now),
+            sealed_to: None,
         }
+    }
+
+    /// How facts name a set of recipients, whatever their order.
+    #[must_use]
+    pub fn recipients(recipients: &[AgeRecipient]) -> Option<String> {
+        let mut sorted: Vec<&str> = recipients.iter().map(AgeRecipient::as_str).collect();
+        sorted.sort_unstable();
+        let digest = Sha256::digest(sorted.join("\n"));
+        (!sorted.is_empty()).then(|| base16ct::lower::encode_string(&digest[..8]))
     }
 
     /// The same facts about this version.
@@ -73,17 +88,22 @@ impl Facts {
             ("key_proof", Some(self.key_proof.clone())),
             ("stored_version", Some(self.stored_version.clone())),
             ("checked_at", time(self.checked_at)),
+            ("sealed_to", self.sealed_to.clone()),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some((format!("{PREFIX}{key}"), value?))).collect()
     }
 
-    /// Reads them back; `None` where there is no digest, so that they are not ours.
+    /// Reads them back; `None` where there is none of ours. Whoever may write there may have written them, so they
+    /// are kept printable.
     #[must_use]
     pub fn from_map(map: &BTreeMap<String, String>) -> Option<Self> {
-        let get = |key: &str| map.get(&format!("{PREFIX}{key}")).cloned();
+        if !map.keys().any(|key| Self::is_key(key)) {
+            return None;
+        }
+        let get = |key: &str| map.get(&format!("{PREFIX}{key}")).map(|text| printable(text));
         let time = |key: &str| get(key)?.parse().ok();
         Some(Self {
-            digest: get("digest")?,
+            digest: get("digest").unwrap_or_default(),
             participant_id: get("participant_id").unwrap_or_default(),
             dump_version: get("dump_version"),
             captured_at: time("captured_at"),
@@ -93,13 +113,14 @@ impl Facts {
             key_proof: get("key_proof").unwrap_or_default(),
             stored_version: get("stored_version").unwrap_or_default(),
             checked_at: time("checked_at"),
+            sealed_to: get("sealed_to"),
         })
     }
 
     /// True for the keys that [`Facts::to_map`] writes.
     #[must_use]
     pub fn is_key(key: &str) -> bool {
-        const KEYS: [&str; 10] = [
+        const KEYS: [&str; 11] = [
             "digest",
             "participant_id",
             "dump_version",
@@ -110,6 +131,7 @@ impl Facts {
             "key_proof",
             "stored_version",
             "checked_at",
+            "sealed_to",
         ];
         key.strip_prefix(PREFIX).is_some_and(|key| KEYS.contains(&key))
     }

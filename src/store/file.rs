@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use sha2::{Digest as _, Sha256};
 
 use super::{Current, Error as StoreError, Facts, Head, Local, Note, Place, Store, Version};
@@ -31,6 +32,12 @@ pub enum Error {
     /// The operating system refuses.
     #[error("{doing} {}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    /// The highest number is taken.
+    #[error("{} has no number left for another version", .0.display())]
+    Full(PathBuf),
+    /// Something that is no plain file stands where a version should.
+    #[error("{} is not a plain file of a version's size", .0.display())]
+    NotAFile(PathBuf),
     /// Another process is writing there.
     #[error("another idkeep is writing to {}", .0.display())]
     Locked(PathBuf),
@@ -39,10 +46,12 @@ pub enum Error {
 impl Failure for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Io { source, .. } => match source.kind() {
+            Self::Io { doing, source, .. } => match source.kind() {
                 ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem => Fault::Config,
+                ErrorKind::NotFound if *doing == "creating the folder" => Fault::Config,
                 _ => Fault::Transient,
             },
+            Self::Full(_) | Self::NotAFile(_) => Fault::Config,
             Self::Locked(_) => Fault::Transient,
         }
     }
@@ -56,8 +65,10 @@ impl Failure for Error {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                     Some("make room; every version that was there still is".into())
                 }
+                ErrorKind::NotFound => Some("does the folder above it exist, and may this user write there?".into()),
                 _ => None,
             },
+            Self::Full(_) | Self::NotAFile(_) => Some("who put it there? take it out of the folder".into()),
             Self::Locked(_) => Some("is a pass that hangs still running? the lock goes with its process".into()),
         }
     }
@@ -102,6 +113,14 @@ impl Folder {
             None => true,
         };
         head.facts = Facts::from_map(&map);
+        // Facts can be lost with one file; the older ones still say whose folder this is.
+        for number in numbers.iter().rev().skip(1) {
+            if head.participant().is_some() {
+                break;
+            }
+            let older = Facts::from_map(&facts(&file(&folder, *number, "json"))?);
+            head.older_participant = older.map(|older| older.participant_id).filter(|id| !id.is_empty());
+        }
         head.current = Some(Current {
             version: Version(newest.to_string()),
             created_at: head.created_at.last().copied().unwrap_or(head.now),
@@ -130,6 +149,9 @@ impl Folder {
             return Err(StoreError::Conflict);
         }
         let number = newest.unwrap_or(0) + 1;
+        if number > HIGHEST {
+            return Err(Error::Full(folder).into());
+        }
         let facts = new.of_version(&number.to_string());
         add(&folder, number, &sealed, &facts)?;
         Ok(Version(number.to_string()))
@@ -143,6 +165,10 @@ impl Store for Folder {
 
     fn head<'a>(&'a self, place: Place<'a>, _: Deadline) -> Local<'a, Result<Head, StoreError>> {
         Box::pin(async move { Ok(self.read_head(place)?) })
+    }
+
+    fn recipients(&self) -> &[AgeRecipient] {
+        &self.recipients
     }
 
     fn put<'a>(
@@ -169,7 +195,7 @@ impl Store for Folder {
             let Ok(number) = facts.stored_version.parse() else { return Ok(()) };
             let path = file(&folder, number, "json");
             let recorded = self::facts(&path)?.remove(SHA256).unwrap_or_default();
-            replace(&path, &document(facts, recorded))?;
+            replace(&path, &document(facts, recorded), RenameFlags::empty())?;
             Ok(())
         })
     }
@@ -192,12 +218,16 @@ impl Store for Folder {
     }
 }
 
+/// The highest version that a file's name has room for.
+const HIGHEST: u64 = 99_999_999;
+
 /// Key of the sealed file's own digest among the facts.
 const SHA256: &str = "sealed_sha256";
 
 fn add(folder: &Path, number: u64, sealed: &Sealed, facts: &Facts) -> Result<(), Error> {
-    replace(&file(folder, number, "json"), &document(facts, sha256(sealed.bytes())))?;
-    replace(&file(folder, number, "age"), sealed.bytes())
+    replace(&file(folder, number, "json"), &document(facts, sha256(sealed.bytes())), RenameFlags::empty())?;
+    // A version is never replaced, whatever the numbers say.
+    replace(&file(folder, number, "age"), sealed.bytes(), RenameFlags::NOREPLACE)
 }
 
 fn document(facts: &Facts, sealed_sha256: String) -> Vec<u8> {
@@ -209,14 +239,14 @@ fn document(facts: &Facts, sealed_sha256: String) -> Vec<u8> {
 }
 
 /// Writes beside it, makes it durable, renames it into place: there is never half a file.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+fn replace(path: &Path, bytes: &[u8], flags: RenameFlags) -> Result<(), Error> {
     let temporary = path.with_added_extension("new");
     let _ = fs::remove_file(&temporary);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
+        renameat_with(CWD, &temporary, CWD, path, flags)?;
         File::open(path.parent().unwrap_or(path))?.sync_all()
     };
     write().map_err(|source| {
@@ -234,7 +264,8 @@ pub fn create_folder(folder: &Path) -> Result<(), Error> {
 /// One writer at a time; the operating system drops the lock with its process.
 fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join(".lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(CAREFUL).open(&path);
     let file = file.map_err(|source| Error::Io { doing: "opening", path, source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -249,7 +280,8 @@ fn versions(folder: &Path) -> Result<Vec<u64>, Error> {
     for entry in fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".age")).and_then(|stem| stem.parse::<u64>().ok());
-        numbers.extend(number);
+        // Only what we would have named so is ours: eight digits.
+        numbers.extend(number.filter(|number| *number <= HIGHEST && *name == *format!("{number:08}.age")));
     }
     numbers.sort_unstable();
     Ok(numbers)
@@ -266,16 +298,29 @@ fn created_at(path: &Path) -> Result<Timestamp, Error> {
 }
 
 fn facts(path: &Path) -> Result<BTreeMap<String, String>, Error> {
-    match fs::read(path) {
+    match read(path) {
+        // What cannot be read as facts says nothing, and what follows decides whether that is a danger.
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
-        Err(source) if source.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(source) => Err(Error::Io { doing: "reading", path: path.into(), source }),
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
     }
 }
 
+/// Reads a plain file of a version's size: whoever may write into the folder must not make us wait or swell.
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::Io { doing: "reading", path: path.into(), source })
+    let failed = |source| Error::Io { doing: "reading", path: path.into(), source };
+    let mut file = OpenOptions::new().read(true).custom_flags(CAREFUL).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > 4 * crate::identity::MAX_BYTES as u64 {
+        return Err(Error::NotAFile(path.into()));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
+
+/// Follows no link and waits for nobody at a pipe.
+const CAREFUL: i32 = (OFlags::NOFOLLOW.bits() | OFlags::NONBLOCK.bits()).cast_signed();
 
 fn sha256(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(&Sha256::digest(bytes))

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Head, Outcome};
-use crate::identity::{About, ParticipantId};
+use crate::identity::{About, KeyProof, ParticipantId};
 
 /// A version this young whose facts are missing belongs to a writer between its two steps.
 const AT_WORK: SignedDuration = SignedDuration::from_secs(60);
@@ -25,6 +25,8 @@ pub struct Rules {
     pub accept: Accept,
     /// The most new versions within 24 hours.
     pub max_changes_per_day: u32,
+    /// Whom the new version would be sealed to, as the facts say it.
+    pub sealed_to: Option<String>,
 }
 
 /// Whether another participant may follow the stored one.
@@ -58,6 +60,8 @@ pub enum Refusal {
     AnotherParticipant { stored: String, offered: String },
     /// Another participant than `--accept-new-identity=ID` names.
     NotTheAccepted { accepted: String, offered: String },
+    /// The stored namespace key is proven, the offered one is not.
+    WeakerProof { offered: &'static str, participant: String },
     /// Too many versions within a day.
     TooManyChanges { count: usize, max: u32, stored: String, offered: String },
 }
@@ -70,6 +74,12 @@ impl fmt::Display for Refusal {
             }
             Self::NotTheAccepted { accepted, offered } => {
                 write!(f, "--accept-new-identity accepts {accepted}, the node answers as {offered}")
+            }
+            Self::WeakerProof { offered, .. } => {
+                write!(
+                    f,
+                    "the stored dump holds the proven key of its namespace, of the offered one's it is only known: {offered}"
+                )
             }
             Self::TooManyChanges { count, max, stored, offered } => {
                 write!(
@@ -89,6 +99,9 @@ impl Refusal {
             Self::AnotherParticipant { offered, .. } => format!(
                 "after a reset of the network this is expected: run `idkeep sync --accept-new-identity={offered}` once; else find out who answers there"
             ),
+            Self::WeakerProof { participant, .. } => format!(
+                "if the key has moved, run `idkeep sync --accept-new-identity={participant}` once; else this dump cannot recover the node, and somebody else may have answered"
+            ),
             Self::NotTheAccepted { .. } => "find out which node answers at the endpoint".into(),
             Self::TooManyChanges { .. } => {
                 "something alternates: two nodes behind one address, or somebody deletes versions; when the cause is clear, raise `max_changes_per_day`".into()
@@ -101,10 +114,8 @@ impl Refusal {
 #[must_use]
 pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
     let mut warning = None;
-    if let Some(facts) = &head.facts
-        && facts.participant_id != about.participant_id.as_str()
-    {
-        let (stored, offered) = (facts.participant_id.clone(), about.participant_id.to_string());
+    if let Some(stored) = head.participant().filter(|stored| *stored != about.participant_id.as_str()) {
+        let (stored, offered) = (stored.to_owned(), about.participant_id.to_string());
         match &rules.accept {
             Accept::Stored => return Verdict::Refuse(Refusal::AnotherParticipant { stored, offered }),
             Accept::Only(id) if *id != about.participant_id => {
@@ -118,6 +129,12 @@ pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
             }
         }
     }
+    let is_proven = head.facts.as_ref().is_some_and(|facts| facts.key_proof == KeyProof::Proven.as_str());
+    let is_weaker = matches!(about.key_proof, KeyProof::Kms | KeyProof::Unproven);
+    if is_proven && is_weaker && rules.accept == Accept::Stored {
+        let participant = about.participant_id.to_string();
+        return Verdict::Refuse(Refusal::WeakerProof { offered: about.key_proof.as_str(), participant });
+    }
     let Some(current) = &head.current else {
         return limited(head, about, rules, Outcome::Written, warning);
     };
@@ -128,18 +145,24 @@ pub fn judge(head: &Head, about: &About, rules: &Rules) -> Verdict {
             let repair = format!("version {version} was deleted, destroyed or damaged: writing it again");
             limited(head, about, rules, Outcome::Repaired, Some(both(warning, &repair)))
         }
-        None if age < FIRST_WRITER => Verdict::Wait { seconds: age.as_secs() },
+        None if age < FIRST_WRITER => Verdict::Wait { seconds: age.as_secs().max(0) },
         None => {
             let adopt = format!("version {version} was not written by idkeep: it is kept, the next one is ours");
             limited(head, about, rules, Outcome::Written, Some(adopt))
         }
-        Some(facts) if facts.stored_version != *version && age < AT_WORK => Verdict::Wait { seconds: age.as_secs() },
+        Some(facts) if facts.stored_version != *version && age < AT_WORK => {
+            Verdict::Wait { seconds: age.as_secs().max(0) }
+        }
         Some(facts) if facts.stored_version != *version => {
             let repair = format!(
                 "the facts describe version {}, but {version} is current: writing it again",
                 facts.stored_version
             );
             limited(head, about, rules, Outcome::Repaired, Some(both(warning, &repair)))
+        }
+        Some(facts) if facts.digest == about.digest.as_str() && facts.sealed_to != rules.sealed_to => {
+            let reseal = format!("version {version} is sealed to other recipients than configured: writing it again");
+            limited(head, about, rules, Outcome::Repaired, Some(both(warning, &reseal)))
         }
         Some(facts) if facts.digest == about.digest.as_str() => {
             Verdict::Unchanged { is_stale: facts.checked_at.is_none_or(|at| head.now.duration_since(at) > STALE) }
@@ -207,7 +230,7 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { accept: Accept::Stored, max_changes_per_day: 5 }
+        Rules { accept: Accept::Stored, max_changes_per_day: 5, sealed_to: None }
     }
 
     fn accepting(accept: Accept) -> Rules {
@@ -271,7 +294,7 @@ mod tests {
         // A server's `Date` may lie up to a second before the version's time.
         for age in [-1, 0, 30, 59] {
             let verdict = judge(&head("4", age, Some(facts(&same, "3"))), &same, &rules());
-            assert_eq!(verdict, Verdict::Wait { seconds: age }, "{age}");
+            assert_eq!(verdict, Verdict::Wait { seconds: age.max(0) }, "{age}");
         }
         for age in [60, HOUR] {
             let verdict = judge(&head("4", age, Some(facts(&same, "3"))), &same, &rules());
@@ -284,7 +307,7 @@ mod tests {
     fn a_version_without_facts_waits_for_five_seconds_and_is_then_adopted() {
         let new = about('a', "AA==");
         for age in [-1, 0, 4] {
-            assert_eq!(judge(&head("1", age, None), &new, &rules()), Verdict::Wait { seconds: age }, "{age}");
+            assert_eq!(judge(&head("1", age, None), &new, &rules()), Verdict::Wait { seconds: age.max(0) }, "{age}");
         }
         for age in [5, HOUR] {
             let verdict = judge(&head("1", age, None), &new, &rules());

@@ -84,6 +84,9 @@ pub enum Error {
     /// The answer is not what the API says.
     #[error("{doing} {path}: the answer is not what the API says")]
     Garbled { doing: &'static str, path: String },
+    /// A token that is none.
+    #[error("logging in to {origin}: the token has characters that no header can carry")]
+    BadToken { origin: String },
     /// The facts do not fit beside those of others.
     #[error("custom_metadata of {path} has no room left: 64 keys are the limit")]
     NoRoom { path: String },
@@ -110,7 +113,8 @@ impl Failure for Error {
             | Self::AlreadyUnwrapped { .. }
             | Self::WrappedElsewhere { .. }
             | Self::Denied { .. } => Fault::Credentials,
-            Self::NoLogin { .. }
+            Self::BadToken { .. }
+            | Self::NoLogin { .. }
             | Self::Rejected { .. }
             | Self::NotKv2 { .. }
             | Self::Garbled { .. }
@@ -130,6 +134,7 @@ impl Failure for Error {
             Self::Http(error) => return error.hint(),
             Self::Secret { source, .. } => return source.hint(),
             Self::LoginRefused { .. } => "check the role and its credentials under `auth`, and that the role may log in from here; a wrong `auth.*.mount` or `namespace` looks the same".into(),
+            Self::BadToken { .. } => "a token is one line of text: look at the file that `auth.token` names".into(),
             Self::NoLogin { .. } => "check `auth.*.mount` and `namespace`".into(),
             Self::AlreadyUnwrapped { .. } => "a wrapped secret id works once: if an earlier run of idkeep did not use it, treat it as stolen, destroy it and look at the audit log; deliver a new one".into(),
             Self::WrappedElsewhere { .. } => "somebody put another token in its place: do not use it, and look at the audit log".into(),
@@ -426,8 +431,17 @@ impl Store for Vault {
             self.require_facts_right(place, head, deadline).await?;
             let version = self.write_data(place, envelope, after, deadline).await?.to_string();
             let facts = facts.of_version(&version);
+            // Others may have written beside the data since it was looked at, or already a version after ours.
+            let now = match self.read_metadata(place, deadline).await {
+                Ok(metadata) => metadata.into_head(),
+                Err(_) => head.clone(),
+            };
+            if now.current.as_ref().is_some_and(|current| current.version.0 != version && !is_same(head, &now)) {
+                return Err(StoreError::Conflict);
+            }
+            let head = Head { beside: now.beside, ..head.clone() };
             let beside =
-                metadata::beside(head, &facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
+                metadata::beside(&head, &facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
             self.write_facts(place, &beside, deadline).await?;
             Ok(Version(version))
         })
@@ -441,7 +455,12 @@ impl Store for Vault {
         deadline: Deadline,
     ) -> Local<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut all = head.beside.clone();
+            // Between the look and now another writer may have added a version: its facts stay.
+            let now = self.read_metadata(place, deadline).await?.into_head();
+            if !is_same(head, &now) {
+                return Ok(());
+            }
+            let mut all = now.beside;
             all.extend(facts.to_map());
             Ok(self.write_facts(place, &all, deadline).await?)
         })
@@ -458,6 +477,13 @@ impl Store for Vault {
             }
         })
     }
+}
+
+/// True where both looks saw the same version with the same facts.
+fn is_same(before: &Head, now: &Head) -> bool {
+    let version = |head: &Head| head.current.as_ref().map(|current| current.version.clone());
+    let described = |head: &Head| head.facts.as_ref().map(|facts| (facts.stored_version.clone(), facts.digest.clone()));
+    version(before) == version(now) && described(before) == described(now)
 }
 
 /// `{"options": {"cas": n}, "data": {"content": …, "encoding": …}}`, the dump as one string, in memory that is wiped.

@@ -2,6 +2,7 @@
 // A test that cannot go on panics, and says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)]
 
+mod attacks;
 mod config;
 mod demo;
 mod docs;

@@ -65,7 +65,8 @@ struct AuthAnswer {
 
 impl Token {
     fn new(auth: AuthAnswer) -> Self {
-        let lease = Duration::from_secs(auth.lease_duration);
+        // A server may name any number; a year is as good as for ever.
+        let lease = Duration::from_secs(auth.lease_duration.min(365 * 86_400));
         Self {
             value: auth.client_token,
             is_own: true,
@@ -190,6 +191,9 @@ async fn log_in(state: &mut State, client: &Rc<Client>, deadline: Deadline) -> R
         attempted.result
     })
     .await?;
+    if http::HeaderValue::from_str(token.value.expose_secret()).is_err() {
+        return Err(Error::BadToken { origin: client.origin.clone() });
+    }
     tracing::debug!(origin = client.origin, "logged in to the store");
     let value = token.value.clone();
     state.token = Some(token);

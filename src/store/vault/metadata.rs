@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::client;
+use crate::log::printable;
 use crate::store::{Current, Facts, Head, Version};
 
 /// Limits of `custom_metadata`: keys, and bytes of one value.
@@ -75,8 +76,11 @@ impl Metadata {
         let is_listed = |key: &str| history_number(key).is_some_and(|n| self.versions.contains_key(&n.to_string()));
         let pushed_out = custom.iter().filter(|(key, _)| !is_listed(key)).filter_map(|(key, line)| made_at(key, line));
         let listed = self.versions.values().map(|info| info.created_time);
+        let history = custom.iter().filter_map(|(key, line)| Some((history_number(key)?, participant(line))));
+        let older_participant = history.filter(|(_, id)| !id.is_empty()).max().map(|(_, id)| printable(&id));
         Head {
             current: current.or(lost),
+            older_participant,
             created_at: listed.chain(pushed_out).collect(),
             facts: Facts::from_map(&custom),
             now: self.now,
@@ -103,7 +107,7 @@ pub(super) fn beside(head: &Head, facts: &Facts) -> Option<Vec<(String, String)>
     let is_history = |key: &str| history_number(key).is_some();
     let (mut history, others): (Vec<_>, Vec<_>) = head.beside.iter().cloned().partition(|(key, _)| is_history(key));
     if let Some(old) =
-        head.facts.as_ref().filter(|old| !old.stored_version.is_empty() && old.stored_version != facts.stored_version)
+        head.facts.as_ref().filter(|old| is_number(&old.stored_version) && old.stored_version != facts.stored_version)
     {
         let key = format!("{HISTORY}{}", old.stored_version);
         history.retain(|(known, _)| *known != key);
@@ -132,6 +136,11 @@ fn kept(mut history: Vec<(String, String)>, current: &str, room: usize) -> Vec<(
     }
     rest.truncate(HISTORY_LENGTH.saturating_sub(first.len()));
     first.into_iter().chain(rest).take(room).collect()
+}
+
+/// Whoever may write there may have written the version, and it becomes part of a key.
+fn is_number(version: &str) -> bool {
+    version.parse().is_ok_and(|number: u64| number.to_string() == version)
 }
 
 fn history_number(key: &str) -> Option<u64> {
