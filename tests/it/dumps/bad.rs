@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 
-use crate::support::dump::{Dump, Format, Purpose, SoftwareKey, Spec};
+use crate::support::dump::{Dump, Field, Format, Key, Purpose, SoftwareKey, Spec};
 use crate::support::scenario::Scenario;
 use crate::support::validator::Answer;
 
@@ -287,6 +287,29 @@ fn a_name_with_control_characters_is_refused() {
 }
 
 #[test]
+fn a_version_that_is_none_is_refused() {
+    let with =
+        |what: &str, version: &str| bad(what, Dump::fresh(1).version(version).json(), "`version` is not a version");
+    are_refused(&[
+        with("an escape", "0.7.5\u{1b}[2J"),
+        with("a line break", "0.7.5\n0.7.6"),
+        with("more than any version has", &"7".repeat(65)),
+    ]);
+}
+
+#[test]
+fn nothing_that_a_dump_says_reaches_the_terminal_as_a_command() {
+    let id = "arn:\u{1b}]0;owned\u{7}".to_owned();
+    let scenario = Scenario::of(Dump::fresh(1).key(Key::Kms { purpose: "signing", id, name: Field::Absent }));
+    let refused = scenario.sync(65).outcome;
+    assert!(!refused.output().contains(['\u{1b}', '\u{7}']), "{refused}");
+    let renamed = Dump::fresh(1).flip_a_bit(0).name(0, "\u{1b}[31mnamespace");
+    scenario.validator.dump(&renamed.json());
+    let refused = scenario.sync(65).outcome;
+    assert!(!refused.output().contains('\u{1b}'), "{refused}");
+}
+
+#[test]
 fn a_key_pair_that_is_no_message_is_refused() {
     let whole = Dump::fresh(1).software(0).key_pair();
     let with = |what: &str, bytes: &[u8]| {
@@ -384,6 +407,7 @@ fn a_key_that_says_it_is_another_is_refused() {
         bad("another spec", changed(0, &|key| key.spec = Spec::P256), "no private key of its kind"),
         bad("another format", changed(0, &|key| key.format = Format::Raw), "no private key of its kind"),
         bad("no private key", changed(0, &|key| key.private.clear()), "no private key of its kind"),
+        bad("a byte too many", changed(0, &|key| key.private.push(0)), "no private key of its kind"),
         bad(
             "the public key of another",
             with_public(&|key| key.public.clone_from(&other.public)),
