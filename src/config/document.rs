@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+use serde_saphyr::{Location, Spanned};
 
 /// A YAML value with the place of each part.
 #[derive(Debug)]
@@ -87,7 +88,12 @@ impl<'de> Visitor<'de> for AnyValue {
 /// Parses YAML; the error says where, without quoting the file (it may hold a secret by mistake).
 pub(super) fn parse(text: &str) -> Result<Spanned<Value>, (Place, String)> {
     // Keys that stand there twice come through, so that they are named with every other mistake.
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    let options = serde_saphyr::options! {
+        // The configuration is 9 deep; each level costs stack.
+        budget: serde_saphyr::budget! { max_depth: 24 },
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map_or(Place { line: 1, column: 1 }, Place::from);
         let mut message = error.without_snippet().to_string();
@@ -96,6 +102,10 @@ pub(super) fn parse(text: &str) -> Result<Spanned<Value>, (Place, String)> {
         }
         if message.starts_with("multiple YAML documents") {
             message = "a second document begins here".into();
+        }
+        // What the parser quotes may be a secret.
+        if message.contains('`') {
+            message = "this is not allowed here".into();
         }
         // The place is said before the message.
         let coordinates = format!(" at line {}, column {}", place.line, place.column);

@@ -205,25 +205,6 @@ fn judge_oauth2(oauth2: &Oauth2, path: &str, findings: &mut Findings) {
         }
     }
     judge_tls(&oauth2.tls, &format!("{path}.tls"), findings);
-    for name in oauth2.extra_params.keys() {
-        let (path, name) = (format!("{path}.extra_params.{name}"), name.to_ascii_lowercase());
-        if matches!(name.as_str(), "client_secret" | "client_assertion" | "password" | "refresh_token" | "assertion") {
-            findings.mistake(
-                &path,
-                "a secret is never written in the file",
-                "take it out, and change the secret: it has been in a file",
-            );
-        } else if matches!(
-            name.as_str(),
-            "grant_type" | "client_id" | "client_assertion_type" | "scope" | "audience" | "resource"
-        ) {
-            findings.mistake(
-                &path,
-                "idkeep sets this one itself",
-                "use the key of that name beside `extra_params`, if there is one",
-            );
-        }
-    }
     let secret = oauth2.client_secret.is_some();
     let key = oauth2.private_key.is_some();
     let cert = oauth2.tls.client_cert_file.is_some();
@@ -253,12 +234,8 @@ fn judge_oauth2(oauth2: &Oauth2, path: &str, findings: &mut Findings) {
                 let fix = "take it out, and change the secret: it has been in a file; idkeep sends `client_secret` and `private_key` itself";
                 findings.mistake(&path, "a secret is never written in the file", fix);
             }
-            "grant_type" | "client_id" | "client_assertion_type" | "audience" | "resource" | "scope" => {
-                findings.mistake(
-                    &path,
-                    "idkeep sends this field itself",
-                    "use the option of that name, or take it out",
-                );
+            "grant_type" | "client_id" | "client_assertion_type" => {
+                findings.mistake(&path, "idkeep sends this field itself", "take it out");
             }
             _ => {}
         }

@@ -209,10 +209,7 @@ fn judge_key(key: &Key<'_>) -> Result<(String, Proof), proof::Problem> {
         }
         (None, Some(kind), Some(key_id)) => {
             let (kind, key_id) = (kind.as_str(), key_id.as_str());
-            if !matches!(kind, "signing" | "encryption")
-                || key_id.is_empty()
-                || key_id.chars().any(|c| c.is_control() || c == ' ')
-            {
+            if !matches!(kind, "signing" | "encryption") || key_id.is_empty() || has_control(key_id) {
                 return Err(proof::Problem::NotAKey);
             }
             Ok((format!("key {name} kms {kind} {key_id}"), Proof::Kms { is_signing: kind == "signing" }))

@@ -121,11 +121,7 @@ fn files_that_are_no_versions_neither_count_nor_stop_a_pass() {
     let first = std::fs::read(folder.join("00000001.age")).unwrap();
     for number in [2, 3] {
         scenario.validator.dump(&Dump::fresh(1).rotated(1, number).json());
-        assert_eq!(
-            scenario.sync(0).node["stores"][0]["version"].as_str().unwrap().len(),
-            20,
-            "the highest number counts"
-        );
+        assert_eq!(scenario.sync(0).node["stores"][0]["version"], number.to_string());
     }
     assert_eq!(std::fs::read(folder.join("00000001.age")).unwrap(), first);
 }
