@@ -41,34 +41,49 @@ struct World {
 
 fn main() {
     let mut world = World::new();
-    println!("one node, {RUNS} runs each in turn after a warm-up, wall time as a whole process");
-    world.configure(1);
-    let script = world.script();
-    let mut ours = Vec::new();
-    let mut theirs = Vec::new();
-    let mut fresh = Vec::new();
+    println!("one node, {RUNS} runs of each in turn after a warm-up, wall time as a whole process");
+    let script = world.script("ready", &format!("export BAO_TOKEN={}", world.bao.root_token));
+    let script_with_login = world.script("login", &world.login());
+    let mut times: [Vec<f64>; 5] = Default::default();
     for run in 0..=RUNS {
-        let unchanged = timed(|| world.sync());
-        // A new key in each run, so that a version is written as the script writes one.
-        world.validator.dump(&Dump::fresh(1000 + run as u64).json());
+        // A new key for each, so that a version is written as the script writes one.
+        let fresh = |which: u64| Dump::fresh(10 * (run as u64 + 100) + which).json();
+        world.configure(1, false);
+        world.validator.dump(&fresh(0));
+        let ready = timed(|| world.sync_anew());
+        let script_ready = timed(|| run_script(&script));
+        world.configure(1, true);
+        world.validator.dump(&fresh(1));
         let written = timed(|| world.sync_anew());
-        let script = timed(|| run_script(&script));
+        let unchanged = timed(|| world.sync_anew());
+        let script_login = timed(|| run_script(&script_with_login));
         if run > 0 {
-            ours.push(unchanged);
-            fresh.push(written);
-            theirs.push(script);
+            for (times, time) in times.iter_mut().zip([ready, script_ready, written, script_login, unchanged]) {
+                times.push(time);
+            }
         }
     }
-    line("idkeep sync, unchanged", &mut ours);
-    line("idkeep sync, a version written", &mut fresh);
-    line("curl, curl, bao kv put", &mut theirs);
-    println!("ratio of medians, script to a version written: {:.1}", median(&theirs) / median(&fresh));
+    let what = [
+        "idkeep sync, a ready Vault token",
+        "curl, curl, bao kv put, the same",
+        "idkeep sync, AppRole, revoked after",
+        "curl, curl, bao write (login), put",
+        "idkeep sync, AppRole, unchanged",
+    ];
+    for (what, times) in what.iter().zip(&mut times) {
+        line(what, times);
+    }
+    println!(
+        "ratios of medians: {:.1} with a ready token, {:.1} with a login",
+        ratio(&times[1], &times[0]),
+        ratio(&times[3], &times[2])
+    );
     println!("peak resident memory: idkeep {:.1} MiB, script {:.1} MiB", world.peak(), script_peak(&script));
     println!("binary: {:.1} MB", std::fs::metadata(env!("CARGO_BIN_EXE_idkeep")).unwrap().len() as f64 / 1e6);
 
     println!("\nnodes in one pass, each with a version of its own, median of 5 passes");
     for count in [1, 10, 50, 100, 200] {
-        world.configure(count);
+        world.configure(count, true);
         let mut passes: Vec<f64> = (0..5)
             .map(|pass| {
                 world.validator.dump(&Dump::fresh(5000 + pass).json());
@@ -103,10 +118,16 @@ impl World {
         let idkeep = Idkeep::new();
         idkeep.secret_file("client-secret", issuer.client_secret.as_bytes());
         idkeep.secret_file("secret-id", secret_id.as_bytes());
+        idkeep.secret_file("vault-token", bao.root_token.as_bytes());
         Self { bao, issuer, validator, idkeep, role_id, _pki: pki }
     }
 
-    fn configure(&mut self, count: usize) {
+    fn configure(&mut self, count: usize, logs_in: bool) {
+        let auth = if logs_in {
+            format!("approle: {{role_id: {}, secret_id: {{file: {:?}}}}}", self.role_id, self.idkeep.path("secret-id"))
+        } else {
+            format!("token: {{file: {:?}}}", self.idkeep.path("vault-token"))
+        };
         let mut yaml = String::from("nodes:\n");
         for number in 0..count {
             let _ = write!(
@@ -125,19 +146,11 @@ impl World {
         let _ = write!(
             yaml,
             "stores:\n  vault:\n    vault:\n      address: {address}\n      tls: {{ca_file: {ca:?}}}\n      path: canton/{{node}}/identities\n      \
-             auth: {{approle: {{role_id: {role}, secret_id: {{file: {secret:?}}}}}}}\n",
+             auth: {{{auth}}}\n",
             address = self.bao.address,
             ca = self.bao.ca_file.as_ref().unwrap(),
-            role = self.role_id,
-            secret = self.idkeep.path("secret-id"),
         );
         self.idkeep.config(&yaml);
-    }
-
-    fn sync(&self) {
-        let outcome = self.idkeep.run(&["--log-level", "error", "sync"]);
-        // The identity differs from run to run, which a sync without the flag refuses: what is compared is the work.
-        assert!(matches!(outcome.code, 0 | 65), "{outcome}");
     }
 
     fn sync_anew(&self) {
@@ -162,15 +175,25 @@ impl World {
         peak.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
 
+    /// The login of a script that has an AppRole, as idkeep has.
+    fn login(&self) -> String {
+        format!(
+            "export BAO_TOKEN=$({} write -field=token auth/approle/login role_id={} secret_id=@{})",
+            parts::bao().display(),
+            self.role_id,
+            self.idkeep.path("secret-id").display()
+        )
+    }
+
     /// What an operator would run: a token, the dump, and a write, with the dump in a pipe.
-    fn script(&self) -> PathBuf {
-        let path = self.idkeep.path("script.sh");
+    fn script(&self, name: &str, token: &str) -> PathBuf {
+        let path = self.idkeep.path(name);
         let text = format!(
             r#"#!/bin/bash
 set -euo pipefail
 export VAULT_ADDR={address} BAO_ADDR={address} BAO_CACERT={bao_ca} HOME={home}
 token=$(curl -sf --cacert {issuer_ca} -u "{client}:$(cat {client_secret})" -d grant_type=client_credentials -d audience={AUDIENCE} {token_url} | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-export BAO_TOKEN={bao_token}
+{token}
 curl -sf --cacert {node_ca} -H "Authorization: Bearer $token" {identities} | {bao} kv put -mount=secret canton/script/identities content=- >/dev/null
 "#,
             address = self.bao.address,
@@ -180,7 +203,6 @@ curl -sf --cacert {node_ca} -H "Authorization: Bearer $token" {identities} | {ba
             client = self.issuer.client_id,
             client_secret = self.idkeep.path("client-secret").display(),
             token_url = self.issuer.token_url(),
-            bao_token = self.bao.root_token,
             node_ca = self.validator.ca_file.as_ref().unwrap().display(),
             identities = self.validator.identities_url(),
             bao = parts::bao().display(),
@@ -215,7 +237,11 @@ fn median(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
+fn ratio(of: &[f64], to: &[f64]) -> f64 {
+    median(of) / median(to)
+}
+
 fn line(what: &str, times: &mut [f64]) {
     times.sort_by(f64::total_cmp);
-    println!("{what:<32} min {:>6.1}  median {:>6.1}  max {:>6.1} ms", times[0], median(times), times[times.len() - 1]);
+    println!("{what:<36} min {:>6.1}  median {:>6.1}  max {:>6.1} ms", times[0], median(times), times[times.len() - 1]);
 }
