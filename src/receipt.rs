@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::{Failed, Fault};
+use crate::error::Failed;
 use crate::identity::About;
 use crate::store::{self, Kept};
 
@@ -140,11 +140,5 @@ impl Report {
     pub fn exit_code(&self) -> u8 {
         let failures = self.nodes.iter().filter_map(|node| node.failed.as_ref());
         gravest(failures).map_or(0, |failed| failed.fault.exit_code())
-    }
-
-    /// True where something failed because of idkeep itself.
-    #[must_use]
-    pub fn has_bug(&self) -> bool {
-        self.exit_code() == Fault::Bug.exit_code()
     }
 }

@@ -56,8 +56,6 @@ pub struct Head {
     pub now: Timestamp,
     /// Whatever else stands beside the data, kept as it is: keys of others, facts of older versions.
     pub beside: Vec<(String, String)>,
-    /// How many versions the store keeps, if it says.
-    pub keeps: Option<u64>,
 }
 
 impl Head {

@@ -17,7 +17,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::config::{Auth, Config, Name, Node, Store as StoreConfig};
 use crate::error::{Failed, Fault};
 use crate::http::Http;
-use crate::identity::{Identities, ParticipantId};
+use crate::identity::{Identities, KeyKind, KeyProof, ParticipantId};
 use crate::oauth::TokenSource;
 use crate::receipt::{Facts as PublicFacts, NodeReceipt, Report, StoreReceipt, gravest};
 use crate::retry::Deadline;
@@ -268,6 +268,12 @@ impl Subject {
             ));
         }
         tracing::info!(node, participant_id, digest, key_proof = about.key_proof.as_str(), "identities judged");
+        if about.key_proof == KeyProof::Kms && about.key_kind == KeyKind::Mixed {
+            tracing::warn!(
+                node,
+                "the namespace's key is only named, as a KMS key beside software keys: nothing proves it"
+            );
+        }
         for name in &about.unproven {
             tracing::warn!(node, "the key {name} is of a spec or format that is not known here: it is stored unproven");
         }

@@ -85,7 +85,6 @@ impl Metadata {
             facts: Facts::from_map(&custom),
             now: self.now,
             beside: custom.into_iter().filter(|(key, _)| !Facts::is_key(key)).collect(),
-            keeps: Some(self.max_versions),
         }
     }
 }
