@@ -26,13 +26,12 @@ pub fn start(format: LogFormat, level: LogLevel) {
     };
     let ours = Targets::new().with_target("idkeep", level);
     let layer = fmt::layer().with_writer(std::io::stderr);
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let registry = tracing_subscriber::registry();
     let _ = match format {
-        LogFormat::Text => registry.with(layer.with_target(false).with_ansi(is_terminal).with_filter(ours)).try_init(),
-        LogFormat::Json => {
-            registry.with(layer.json().flatten_event(true).with_target(false).with_filter(ours)).try_init()
-        }
+        LogFormat::Text => registry.with(layer.with_target(false).with_ansi(false).with_filter(ours)).try_init(),
+        LogFormat::Json => registry
+            .with(layer.json().flatten_event(true).with_span_list(false).with_target(false).with_filter(ours))
+            .try_init(),
     };
 }
 

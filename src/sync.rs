@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{RwLock, Semaphore, SetOnce};
 use tokio::task::{JoinSet, LocalSet};
+use tracing::Instrument as _;
 
 use crate::config::{Auth, Config, Name, Node, Store as StoreConfig};
 use crate::error::{Failed, Fault};
@@ -108,11 +109,14 @@ impl Pass {
             let (http, slots, writing) = (Rc::clone(&self.http), Rc::clone(&slots), Rc::clone(&writing));
             let options = options.clone();
             let name = subject.name.clone();
+            // Every line of the log says whose pass it belongs to.
+            let span = tracing::error_span!("pass", node = name.as_str());
             let task = running.spawn_local_on(
                 async move {
                     let _slot = slots.acquire().await;
                     node_pass(&http, &subject, &options, &writing).await
-                },
+                }
+                .instrument(span),
                 &local,
             );
             names.insert(task.id(), name);
