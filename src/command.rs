@@ -34,16 +34,6 @@ impl Done {
         Self { exit_code: failed.fault.exit_code(), failures: vec![(String::new(), failed)], ..Self::default() }
     }
 
-    /// A panic that reached the top.
-    #[must_use]
-    pub fn bug() -> Self {
-        Self::failed(Failed::new(
-            Fault::Bug,
-            "idkeep made a mistake; what was stored before is untouched",
-            "please report it with the log",
-        ))
-    }
-
     /// The same for an error.
     pub fn from(error: &impl Failure) -> Self {
         Self::failed(Failed::from(error))

@@ -85,6 +85,13 @@ impl Failed {
         Self { fault: error.fault(), message: chain(error), hint: error.hint() }
     }
 
+    /// A panic that was caught. Its message stays untold: it may quote data.
+    #[must_use]
+    pub fn bug() -> Self {
+        let message = "idkeep made a mistake; what was stored before is untouched";
+        Self::new(Fault::Bug, message, "please report it with the log")
+    }
+
     /// A failure with a message of its own.
     pub fn new(fault: Fault, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { fault, message: message.into(), hint: Some(hint.into()) }

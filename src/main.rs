@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         }
     };
     log::start(cli.log_format, cli.log_level);
-    let done = std::panic::catch_unwind(|| command::run(&cli)).unwrap_or_else(|_| Done::bug());
+    let done = std::panic::catch_unwind(|| command::run(&cli)).unwrap_or_else(|_| Done::failed(Failed::bug()));
     end(&done)
 }
 

@@ -143,13 +143,12 @@ impl Pass {
                         Ok((_, receipt)) => receipt,
                         Err(error) => {
                             let node = names.get(&error.id()).map_or("", Name::as_str);
-                            if error.is_cancelled() { interrupted(node) } else { panicked(node) }
+                            let failed = if error.is_cancelled() { interrupted() } else { Failed::bug() };
+                            NodeReceipt::failed(node, failed, 0)
                         }
                     });
                 }
-                for store in &self.stores {
-                    store.close().await;
-                }
+                close(&self.stores).await;
                 nodes
             })
             .await;
@@ -165,9 +164,13 @@ impl Pass {
 
     /// Gives back the stores' tokens.
     pub async fn close(&self) {
-        for store in &self.stores {
-            store.close().await;
-        }
+        close(&self.stores).await;
+    }
+}
+
+async fn close(stores: &[Rc<dyn Store>]) {
+    for store in stores {
+        store.close().await;
     }
 }
 
@@ -190,18 +193,8 @@ async fn told_to_end() {
     }
 }
 
-fn interrupted(node: &str) -> NodeReceipt {
-    let failed = Failed::new(Fault::Transient, "told to end before the pass was over", "run it again");
-    NodeReceipt::failed(node, failed, 0)
-}
-
-fn panicked(node: &str) -> NodeReceipt {
-    let failed = Failed::new(
-        Fault::Bug,
-        "idkeep made a mistake; what was stored before is untouched",
-        "please report it with the log",
-    );
-    NodeReceipt::failed(node, failed, 0)
+fn interrupted() -> Failed {
+    Failed::new(Fault::Transient, "told to end before the pass was over", "run it again")
 }
 
 async fn node_pass(http: &Http, subject: &Subject, options: &Options, writing: &RwLock<()>) -> NodeReceipt {
@@ -248,7 +241,9 @@ impl Prepared {
 }
 
 impl Subject {
-    fn place(&self) -> Place<'_> {
+    /// Where its identities lie in a store.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
         Place { node: self.name.as_str(), network: self.config.network.as_deref().unwrap_or_default() }
     }
 
@@ -302,17 +297,12 @@ impl Subject {
         let head = store.head(self.place(), deadline).await;
         tracing::debug!(node = self.name.as_str(), store = store.name(), "store looked at");
         let prepared = prepared.wait().await;
-        let sealed_to = self.sealed_to(store);
-        let rules = Rules {
-            accept: options.accept.clone(),
-            max_changes_per_day: self.config.identity.max_changes_per_day,
-            sealed_to: sealed_to.clone(),
-        };
+        let rules = self.rules(store, options.accept.clone());
         let keeping = Keeping {
             store,
             place: self.place(),
             about: prepared.identities.about(),
-            facts: Facts { sealed_to, ..prepared.facts.clone() },
+            facts: Facts { sealed_to: rules.sealed_to.clone(), ..prepared.facts.clone() },
             rules: &rules,
             dry_run: options.dry_run,
             deadline,
@@ -321,11 +311,13 @@ impl Subject {
         StoreReceipt::of(store.name(), keeping.run(&prepared.envelope(), head).await)
     }
 
-    /// Whom a version in this store is sealed to: the node's recipients, else the store's own.
+    /// What may follow what in this store. A version is sealed to the node's recipients, else to the store's own.
     #[must_use]
-    pub fn sealed_to(&self, store: &dyn Store) -> Option<String> {
-        let own = &self.config.identity.recipients;
-        Facts::recipients(if own.is_empty() { store.recipients() } else { own })
+    pub fn rules(&self, store: &dyn Store, accept: Accept) -> Rules {
+        let identity = &self.config.identity;
+        let own = &identity.recipients;
+        let sealed_to = Facts::recipients(if own.is_empty() { store.recipients() } else { own });
+        Rules { accept, max_changes_per_day: identity.max_changes_per_day, sealed_to }
     }
 
     /// Were there enough stores? If not, the gravest of their failures is the node's.

@@ -15,8 +15,8 @@ use crate::log::printable;
 use crate::receipt::gravest;
 use crate::retry::Deadline;
 use crate::secret;
-use crate::store::judge::{Accept, Rules, Verdict, judge};
-use crate::store::{Note, Place};
+use crate::store::Note;
+use crate::store::judge::{Accept, Verdict, judge};
 use crate::sync::{Pass, Subject};
 
 /// Everything that `check` says.
@@ -178,7 +178,7 @@ async fn try_node(subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
         let (id, kind, proof) = (&about.participant_id, about.key_kind.as_str(), about.key_proof.as_str());
         tried.push(Tried::fine(what, format!("{id}, {} keys ({kind}), namespace key {proof}", about.keys)));
     }
-    let place = Place { node, network: subject.config.network.as_deref().unwrap_or_default() };
+    let place = subject.place();
     for store in &subject.stores {
         let what = format!("{node}: store {}", store.name());
         match store.probe(place, deadline).await {
@@ -189,11 +189,7 @@ async fn try_node(subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
             }
         }
         let Some(about) = &about else { continue };
-        let rules = Rules {
-            accept: Accept::Stored,
-            max_changes_per_day: subject.config.identity.max_changes_per_day,
-            sealed_to: subject.sealed_to(&**store),
-        };
+        let rules = subject.rules(&**store, Accept::Stored);
         if let Ok(head) = store.head(place, deadline).await
             && let Verdict::Refuse(refusal) = judge(&head, about, &rules)
         {

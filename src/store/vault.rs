@@ -168,11 +168,11 @@ impl Vault {
     }
 
     fn client(&self) -> Result<&Rc<Client>, Error> {
-        if self.client.get().is_none() {
-            let client = Client::new(&self.config, &self.http)?;
-            let _ = self.client.set(Rc::new(client));
+        if let Some(client) = self.client.get() {
+            return Ok(client);
         }
-        self.client.get().ok_or_else(|| Error::NotKv2 { mount: self.config.mount.clone() })
+        let client = Rc::new(Client::new(&self.config, &self.http)?);
+        Ok(self.client.get_or_init(|| client))
     }
 
     fn path(&self, kind: &str, place: Place<'_>) -> String {
@@ -426,8 +426,11 @@ impl Store for Vault {
     ) -> Local<'a, Result<Version, StoreError>> {
         Box::pin(async move {
             let after = head.current.as_ref().and_then(|current| current.version.0.parse().ok()).unwrap_or(0);
+            let beside = |head: &Head, facts: &Facts| {
+                metadata::beside(head, facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })
+            };
             // Whether the facts fit, and may be written, is known before anything is.
-            metadata::beside(head, facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
+            beside(head, facts)?;
             self.require_facts_right(place, head, deadline).await?;
             let version = self.write_data(place, envelope, after, deadline).await?.to_string();
             let facts = facts.of_version(&version);
@@ -440,9 +443,7 @@ impl Store for Vault {
                 return Err(StoreError::Conflict);
             }
             let head = Head { beside: now.beside, ..head.clone() };
-            let beside =
-                metadata::beside(&head, &facts).ok_or_else(|| Error::NoRoom { path: self.path("metadata", place) })?;
-            self.write_facts(place, &beside, deadline).await?;
+            self.write_facts(place, &beside(&head, &facts)?, deadline).await?;
             Ok(Version(version))
         })
     }
