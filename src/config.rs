@@ -3,12 +3,15 @@
 //! Nothing here holds a secret; where one is needed the configuration holds a reference to it.
 
 mod address;
+mod backup;
+mod database_url;
 mod document;
 mod judge;
 mod node;
 mod period;
 mod process;
 mod reference;
+mod repository;
 mod shape;
 mod store;
 mod text;
@@ -20,6 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, Proxy, Tls};
+pub use backup::{Backup, Compression, Credentials, Database, DatabaseName, Encryption, PgDump, Retention, Role};
+pub use database_url::DatabaseUrl;
 pub use document::{Finding, Findings};
 pub use judge::Reference;
 pub use node::{
@@ -28,6 +33,7 @@ pub use node::{
 pub use period::Period;
 pub use process::{LockMemory, Process};
 pub use reference::SecretRef;
+pub use repository::{Repository, RepositoryKind, RepositoryUrl, Signer};
 pub use store::{FileStore, Store, VaultAuth, VaultStore};
 pub use text::{AgeRecipient, Name, ParticipantName, Template};
 
@@ -43,6 +49,9 @@ pub struct Config {
     /// Where identities are kept, by name.
     #[serde(default)]
     pub stores: BTreeMap<Name, Store>,
+    /// Where backup sets are kept, by name.
+    #[serde(default)]
+    pub repositories: BTreeMap<Name, Repository>,
     /// How the process protects itself.
     #[serde(default)]
     pub process: Process,

@@ -11,6 +11,7 @@
 //! [`http`] (one client, capped and timed), [`retry`] (under one deadline) and [`error`] (what a failure means).
 //! [`config`] is the file as written, [`harden`] what the process gives up before it starts.
 
+pub mod backup;
 pub mod cli;
 pub mod command;
 pub mod config;

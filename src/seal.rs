@@ -65,15 +65,33 @@ impl Failure for Error {
 
 /// Seals the dump to these recipients.
 pub fn seal(identities: &Identities, recipients: &[AgeRecipient]) -> Result<Sealed, Error> {
-    let recipients: Vec<age::x25519::Recipient> = recipients
-        .iter()
-        .map(|recipient| age::x25519::Recipient::from_str(recipient.as_str()).map_err(|_| Error::Recipient))
-        .collect::<Result<_, _>>()?;
-    let encryptor = Encryptor::with_recipients(recipients.iter().map(|recipient| recipient as &dyn age::Recipient));
-    let encryptor = encryptor.map_err(|_| Error::Recipient)?;
+    let encryptor = encryptor(recipients)?;
     let plain = identities.expose();
     let mut sealed = Vec::with_capacity(plain.len() + 4096);
     let mut writer = encryptor.wrap_output(&mut sealed).map_err(|_| Error::Seal)?;
     writer.write_all(plain).and_then(|()| writer.finish().map(|_| ())).map_err(|_| Error::Seal)?;
     Ok(Sealed(sealed))
+}
+
+/// What seals a stream to these recipients.
+pub fn encryptor(recipients: &[AgeRecipient]) -> Result<Encryptor, Error> {
+    let recipients: Vec<Box<dyn age::Recipient>> = recipients.iter().map(recipient).collect::<Result<_, _>>()?;
+    let recipients = recipients.iter().map(|recipient| &**recipient);
+    Encryptor::with_recipients(recipients).map_err(|_| Error::Recipient)
+}
+
+fn recipient(recipient: &AgeRecipient) -> Result<Box<dyn age::Recipient>, Error> {
+    fn parse<R: age::Recipient + FromStr + 'static>(text: &str) -> Result<Box<dyn age::Recipient>, Error> {
+        text.parse::<R>().map(|recipient| Box::new(recipient) as Box<dyn age::Recipient>).map_err(|_| Error::Recipient)
+    }
+    let text = recipient.as_str();
+    if text.starts_with("age1tagpq1") {
+        parse::<age::tagpq::Recipient>(text)
+    } else if text.starts_with("age1tag1") {
+        parse::<age::tag::Recipient>(text)
+    } else if text.starts_with("ssh-") {
+        parse::<age::ssh::Recipient>(text)
+    } else {
+        parse::<age::x25519::Recipient>(text)
+    }
 }

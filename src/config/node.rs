@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Address, AgeRecipient, Name, ParticipantName, Period, Proxy, SecretRef, Tls};
+use super::{Address, AgeRecipient, Backup, Name, ParticipantName, Period, Proxy, SecretRef, Tls};
 
 /// One validator.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -21,6 +21,9 @@ pub struct Node {
     pub party_hint: Option<String>,
     /// Where the identities come from, and where they go.
     pub identity: Identity,
+    /// The node's database backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
 }
 
 /// Where a node's identities come from, and where they go.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use serde_saphyr::Spanned;
 
 use super::document::{Findings, Place, Value};
-use super::{Address, AgeRecipient, Name, ParticipantName, Period, Template};
+use super::{Address, AgeRecipient, DatabaseUrl, Name, ParticipantName, Period, RepositoryUrl, Signer, Template};
 
 /// The document as JSON that serde can read, each mistake recorded and replaced.
 pub(super) fn check(document: &Spanned<Value>, schema: &Json, findings: &mut Findings) -> Json {
@@ -311,6 +311,9 @@ fn check_format(format: &str, text: &str) -> Result<(), String> {
         "template" => Template::check(text),
         "period" => text.parse::<Period>().map(|_| ()),
         "address" => text.parse::<Address>().map(|_| ()),
+        "database-url" => text.parse::<DatabaseUrl>().map(|_| ()),
+        "repository-url" => text.parse::<RepositoryUrl>().map(|_| ()),
+        "signer" => text.parse::<Signer>().map(|_| ()),
         "variable" => is_variable(text).then_some(()).ok_or_else(|| "not the name of an environment variable".into()),
         _ => Ok(()),
     }

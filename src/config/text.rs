@@ -20,7 +20,7 @@ pub struct Name(String);
 #[schemars(with = "String", extend("format" = "participant", "examples" = ["PAR::acme::12200000000000000000000000000000000000000000000000000000000000000000"]))]
 pub struct ParticipantName(String);
 
-/// The public half of an age key, `age1…`.
+/// The public half of an age key: `age1…`, `age1tag1…`, `age1tagpq1…` or `ssh-ed25519 …`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("format" = "age-recipient", "examples" = [AgeRecipient::EXAMPLE]))]
@@ -97,9 +97,24 @@ impl AgeRecipient {
         if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY") {
             return Err("this is a private age key: replace it by its public half (`age-keygen -y`), and make a new one, this one is compromised".into());
         }
-        age::x25519::Recipient::from_str(text)
-            .map(|_| ())
-            .map_err(|_| "not an age recipient: it reads `age1…` (`age-keygen -y KEYFILE` prints it)".into())
+        if text.starts_with("ssh-rsa ") {
+            return Err("an RSA key of SSH is not taken: use `ssh-ed25519 …` or `age1…`".into());
+        }
+        let is_one = match text {
+            _ if text.starts_with("age1tagpq1") => age::tagpq::Recipient::from_str(text).is_ok(),
+            _ if text.starts_with("age1tag1") => age::tag::Recipient::from_str(text).is_ok(),
+            _ if text.starts_with("ssh-ed25519 ") => age::ssh::Recipient::from_str(text).is_ok(),
+            _ => age::x25519::Recipient::from_str(text).is_ok(),
+        };
+        is_one.then_some(()).ok_or_else(|| {
+            "not an age recipient: it reads `age1…` (`age-keygen -y KEYFILE` prints it) or `ssh-ed25519 …`".into()
+        })
+    }
+
+    /// True for a recipient that age lets stand only beside its like.
+    #[must_use]
+    pub fn is_post_quantum(&self) -> bool {
+        self.0.starts_with("age1tagpq1")
     }
 }
 

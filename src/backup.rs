@@ -1,0 +1,5 @@
+//! The backup path: one ordered, sealed set of a node's databases.
+
+pub mod facts;
+pub mod manifest;
+pub mod set;
