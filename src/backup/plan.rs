@@ -11,8 +11,8 @@ use crate::config::{Database, Name};
 
 /// Databases in the order of their dumps.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    databases: Vec<Database>,
+pub struct Plan<'d> {
+    databases: Vec<&'d Database>,
     edges: Vec<Edge>,
 }
 
@@ -76,9 +76,9 @@ const fn why(reversed: bool) -> &'static str {
     if reversed { "here it comes before it" } else { "nothing here says so" }
 }
 
-impl Plan {
+impl<'d> Plan<'d> {
     /// Orders databases by their `after`; by the list where there is none at all, and wherever `after` leaves it open.
-    pub fn of(databases: &[Database]) -> Result<Self, Mistake> {
+    pub fn of(databases: &'d [Database]) -> Result<Self, Mistake> {
         let predecessors = predecessors(databases)?;
         let order = sort(databases, &predecessors)?;
         let ancestors = ancestors(&order, &predecessors);
@@ -90,19 +90,19 @@ impl Plan {
                 edges.push(Edge { before: name(before), after: name(after) });
             }
         }
-        Ok(Self { databases: order.into_iter().map(|index| databases[index].clone()).collect(), edges })
+        Ok(Self { databases: order.into_iter().map(|index| &databases[index]).collect(), edges })
     }
 
     /// The databases, the first to be dumped first.
     #[must_use]
-    pub fn databases(&self) -> &[Database] {
-        &self.databases
+    pub fn databases(&self) -> impl DoubleEndedIterator<Item = &'d Database> {
+        self.databases.iter().copied()
     }
 
     /// Every pair of which the first has to be complete before the second is begun, directly or by way of others.
     #[must_use]
-    pub fn edges(&self) -> &[Edge] {
-        &self.edges
+    pub fn edges(&self) -> Vec<Edge> {
+        self.edges.clone()
     }
 }
 
@@ -142,9 +142,8 @@ fn predecessors(databases: &[Database]) -> Result<Vec<BTreeSet<usize>>, Mistake>
 fn sort(databases: &[Database], predecessors: &[BTreeSet<usize>]) -> Result<Vec<usize>, Mistake> {
     let mut order: Vec<usize> = Vec::with_capacity(databases.len());
     while order.len() < databases.len() {
-        let is_ready = |index: &usize| {
-            !order.contains(index) && predecessors[*index].iter().all(|before| order.contains(before))
-        };
+        let is_ready =
+            |index: &usize| !order.contains(index) && predecessors[*index].iter().all(|before| order.contains(before));
         match (0..databases.len()).find(is_ready) {
             Some(next) => order.push(next),
             None => return Err(cycle(databases, predecessors, &order)),
@@ -183,9 +182,10 @@ fn ancestors(order: &[usize], predecessors: &[BTreeSet<usize>]) -> Vec<BTreeSet<
 
 fn check_roles(databases: &[Database], ancestors: &[BTreeSet<usize>]) -> Result<(), Mistake> {
     for (index, later) in databases.iter().enumerate() {
-        let missing = databases.iter().enumerate().find(|(before, earlier)| {
-            earlier.role.must_precede(later.role) && !ancestors[index].contains(before)
-        });
+        let missing = databases
+            .iter()
+            .enumerate()
+            .find(|(before, earlier)| earlier.role.must_precede(later.role) && !ancestors[index].contains(before));
         if let Some((before, earlier)) = missing {
             let reversed = ancestors[before].contains(&index);
             let (name, before) = (later.name.clone(), earlier.name.clone());
@@ -203,15 +203,14 @@ mod tests {
     use crate::config::Role;
 
     fn databases(list: &[(&str, &str, &[&str])]) -> Vec<Database> {
-        let json = |(name, role, after): &(&str, &str, &[&str])| {
-            serde_json::json!({"name": name, "role": role, "after": after, "pg_dump": {}})
-        };
+        let json = |(name, role, after): &(&str, &str, &[&str])| serde_json::json!({"name": name, "role": role, "after": after, "pg_dump": {}});
         list.iter().map(|database| serde_json::from_value(json(database)).unwrap()).collect()
     }
 
     fn plan(list: &[(&str, &str, &[&str])]) -> Result<(Vec<String>, Vec<(String, String)>), Mistake> {
-        let plan = Plan::of(&databases(list))?;
-        let names = plan.databases().iter().map(|database| database.name.to_string()).collect();
+        let databases = databases(list);
+        let plan = Plan::of(&databases)?;
+        let names = plan.databases().map(|database| database.name.to_string()).collect();
         let edges = plan.edges().iter().map(|edge| (edge.before.clone(), edge.after.clone())).collect();
         Ok((names, edges))
     }
@@ -284,8 +283,7 @@ mod tests {
             assert!(message.contains("`p` has to come after `app`"), "{message}");
         }
         // Free order is not enough, however lucky.
-        let (path, _, fix) =
-            mistake(&[("v", "validator", &[]), ("w", "validator", &[]), ("p", "participant", &["v"])]);
+        let (path, _, fix) = mistake(&[("v", "validator", &[]), ("w", "validator", &[]), ("p", "participant", &["v"])]);
         assert_eq!((path.as_str(), fix.as_str()), ("databases[2]", "add `w` to its `after`"));
         assert!(plan(&[("s", "sequencer", &[]), ("b", "cantonbft", &["s"])]).is_err());
         assert!(plan(&[("v", "validator", &[]), ("x", "other", &["v"]), ("p", "participant", &["x"])]).is_ok());
@@ -308,7 +306,7 @@ mod tests {
                 })).unwrap()
             }).collect();
             if let Ok(plan) = Plan::of(&list) {
-                let order = plan.databases();
+                let order: Vec<_> = plan.databases().collect();
                 prop_assert_eq!(order.len(), count);
                 let place = |name: &str| order.iter().position(|database| database.name.as_str() == name).unwrap();
                 for (index, database) in order.iter().enumerate() {
