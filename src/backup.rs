@@ -3,4 +3,5 @@
 pub mod facts;
 pub mod manifest;
 pub mod postgres;
+pub mod plan;
 pub mod set;
