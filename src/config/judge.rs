@@ -1,7 +1,9 @@
 //! What a configuration of the right shape can still have wrong: rules between its parts.
 
 mod backup;
+mod exec;
 mod node;
+mod pg_dump;
 mod repository;
 mod store;
 
