@@ -8,6 +8,7 @@ mod database_url;
 mod document;
 mod judge;
 mod node;
+mod outside;
 mod period;
 mod process;
 mod reference;
@@ -26,10 +27,10 @@ pub use address::{Address, Proxy, Tls};
 pub use backup::{Backup, Compression, Credentials, Database, DatabaseName, Encryption, PgDump, Retention, Role};
 pub use database_url::DatabaseUrl;
 pub use document::{Finding, Findings};
-pub use judge::Reference;
 pub use node::{
     AssertionAudience, Auth, BasicEncoding, ClientAuth, Identity, NamespaceKey, Node, Oauth2, Require, UnsafeHs256,
 };
+pub use outside::Reference;
 pub use period::Period;
 pub use process::{LockMemory, Process};
 pub use reference::SecretRef;

@@ -90,8 +90,8 @@ fn look_at_files(config: &Config, findings: &mut Findings) {
     for (path, reference) in config.references() {
         let result = match reference {
             Reference::Secret(reference) => secret::probe(reference),
-            Reference::PrivateFile(file) => secret::private_file(file).map(|_| ()),
-            Reference::GuardedFile(file) => secret::guarded_file(file).map(|_| ()),
+            Reference::PrivateFile(file) => secret::private_file(&file).map(|_| ()),
+            Reference::GuardedFile(file) => secret::guarded_file(&file).map(|_| ()),
         };
         if let Err(error) = result {
             findings.mistake(&path, crate::error::chain(&error), error.hint().unwrap_or_default());
@@ -126,17 +126,23 @@ fn text(checked: &Checked, usable: Option<&Config>) -> String {
         let _ = writeln!(text, "{}: {}", checked.findings.file.display(), summary(config));
     } else {
         let file = checked.findings.file.display();
-        let _ = writeln!(text, "{file}: {}", count(checked.findings.mistakes.len(), "mistake"));
+        let _ = writeln!(text, "{file}: {}", count(checked.findings.mistakes.len(), "mistake", "mistakes"));
     }
     text
 }
 
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 fn summary(config: &Config) -> String {
-    format!("no mistakes: {}, {}", count(config.nodes.len(), "node"), count(config.stores.len(), "store"))
+    let mut counts = vec![
+        count(config.nodes.len(), "node", "nodes"),
+        count(config.stores.len(), "store", "stores"),
+        count(config.repositories.len(), "repository", "repositories"),
+    ];
+    counts.retain(|count| !count.starts_with("0 repo"));
+    format!("no mistakes: {}", counts.join(", "))
 }
 
 fn try_all(config: &Config) -> Result<Vec<Tried>, Failed> {

@@ -168,6 +168,7 @@ pub struct PgDump {
 /// Credentials made for one dump: exactly one kind.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(extend("examples" = [{"vault": {"store": "vault", "path": "database/creds/idkeep-backup"}}]))]
 pub enum Credentials {
     /// By the database engine of a Vault store's server.
     Vault {

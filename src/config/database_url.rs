@@ -1,11 +1,11 @@
 //! A database's address as libpq reads it, without a password.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 /// `postgres://user@host:port/database?sslmode=verify-full&sslrootcert=…`; a socket's folder may stand as `host=`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -13,7 +13,8 @@ use url::Url;
 #[schemars(with = "String", extend("format" = "database-url", "examples" = ["postgres://idkeep_backup@host:5432/validator?sslmode=verify-full"]))]
 pub struct DatabaseUrl {
     text: String,
-    url: Url,
+    /// Every part by libpq's name for it: `user`, `host`, `port`, `dbname` and the parameters of the query.
+    parts: BTreeMap<String, String>,
 }
 
 /// Parameters that would change what idkeep itself sets, or that hold a secret.
@@ -27,42 +28,47 @@ const REFUSED: [(&str, &str); 7] = [
     ("replication", "a dump is no replication"),
 ];
 
+/// Every word that libpq knows, from the weakest on.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+const READS: &str = "a database reads `postgres://user@host:port/database?sslmode=verify-full`, with one host";
+
 impl DatabaseUrl {
     /// The user, where one is named.
     #[must_use]
     pub fn user(&self) -> Option<String> {
-        self.parameter("user").or_else(|| decoded(self.url.username()))
+        self.parameter("user")
     }
 
     /// The host's name or address, or a socket's folder.
     #[must_use]
     pub fn host(&self) -> Option<String> {
-        self.parameter("host").or_else(|| decoded(self.url.host_str().unwrap_or_default()))
+        self.parameter("host")
     }
 
     /// The port, where one is named.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
-        self.parameter("port").and_then(|port| port.parse().ok()).or_else(|| self.url.port())
+        self.parameter("port").and_then(|port| port.parse().ok())
     }
 
     /// The database's name, where one is named.
     #[must_use]
     pub fn database(&self) -> Option<String> {
-        self.parameter("dbname").or_else(|| decoded(self.url.path().trim_start_matches('/')))
+        self.parameter("dbname")
     }
 
-    /// A parameter of the query.
+    /// A part by libpq's name for it, a parameter of the query or one that stands before it.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
-        self.url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        self.parts.get(name).cloned()
     }
 
-    /// Every parameter of the query that is not one of user, host, port and dbname.
+    /// Every parameter that is not one of user, host, port and dbname.
     #[must_use]
     pub fn other_parameters(&self) -> Vec<(String, String)> {
         let is_other = |key: &str| !matches!(key, "user" | "host" | "port" | "dbname");
-        self.url.query_pairs().filter(|(key, _)| is_other(key)).map(|(key, value)| (key.into(), value.into())).collect()
+        self.parts.iter().filter(|(key, _)| is_other(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// True where what is sent stays on this machine: a socket, or a loopback address.
@@ -73,10 +79,7 @@ impl DatabaseUrl {
             None => true,
             Some(host) if host.starts_with('/') || host.starts_with('@') => true,
             Some(host) if host == "localhost" => true,
-            Some(host) => {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-            }
+            Some(host) => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
         }
     }
 
@@ -85,46 +88,90 @@ impl DatabaseUrl {
     pub fn is_verified(&self) -> bool {
         self.parameter("sslmode").is_some_and(|mode| mode == "verify-full")
     }
+
+    /// Adds a part unless it is empty; one that stands in the query replaces what stands before it, as in libpq.
+    fn insert(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let value = decoded(value)?;
+        if key == "sslmode" && !SSL_MODES.contains(&value.as_str()) {
+            return Err(format!("`sslmode` is one of {}", SSL_MODES.join(", ")));
+        }
+        if matches!(key, "host" | "hostaddr") && value.contains(',') {
+            return Err("one host: offsets of several servers cannot be compared".into());
+        }
+        if value.is_empty() {
+            return Ok(());
+        }
+        if key == "port" && !value.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err("`port` is one number from 1 to 65535".into());
+        }
+        self.parts.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// `[user@][host][:port]`, of which each part may be missing.
+    fn insert_authority(&mut self, authority: &str) -> Result<(), String> {
+        let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if user.contains(':') {
+            return Err(
+                "a secret is never written in the file: take the password out, and name it in `password`".into()
+            );
+        }
+        let (host, port) = match place.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').ok_or(READS)?,
+            None => place.split_at(place.find(':').unwrap_or(place.len())),
+        };
+        if !port.is_empty() && !port.starts_with(':') || user.contains('@') {
+            return Err(READS.into());
+        }
+        self.insert("user", user)?;
+        self.insert("host", host)?;
+        self.insert("port", port.trim_start_matches(':'))
+    }
+
+    fn insert_query(&mut self, query: &str) -> Result<(), String> {
+        let mut keys = Vec::new();
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').ok_or(READS)?;
+            if let Some((_, why)) = REFUSED.iter().find(|(name, _)| *name == key) {
+                return Err(format!("`{key}` is not allowed in the address: {why}"));
+            }
+            let is_name = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if !is_name || keys.contains(&key) {
+                return Err(READS.into());
+            }
+            self.insert(key, value)?;
+            keys.push(key);
+        }
+        Ok(())
+    }
 }
 
-fn decoded(text: &str) -> Option<String> {
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
-    (!decoded.is_empty()).then(|| decoded.into_owned())
+/// `%20` and the like as libpq decodes them: `+` stands for itself.
+fn decoded(text: &str) -> Result<String, String> {
+    let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    if !text.match_indices('%').all(|(at, _)| is_hex(at + 1) && is_hex(at + 2)) {
+        return Err(READS.into());
+    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| READS.to_owned())?;
+    if decoded.chars().any(char::is_control) { Err(READS.into()) } else { Ok(decoded.into_owned()) }
 }
 
 impl FromStr for DatabaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const READS: &str = "a database reads `postgres://user@host:port/database?sslmode=verify-full`, with one host";
-        let url = Url::parse(text).map_err(|_| READS.to_owned())?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") || url.cannot_be_a_base() {
+        let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let rest = rest.filter(|rest| !rest.contains([' ', '#'])).ok_or(READS)?;
+        let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+        let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+        if database.contains('/') {
             return Err(READS.into());
         }
-        if url.password().is_some() {
-            return Err(
-                "a secret is never written in the file: take the password out, and name it in `password`".into()
-            );
-        }
-        if url.fragment().is_some() {
-            return Err(READS.into());
-        }
-        for (key, value) in url.query_pairs() {
-            if let Some((_, why)) = REFUSED.iter().find(|(name, _)| *name == key) {
-                return Err(format!("`{key}` is not allowed in the address: {why}"));
-            }
-            if !key.chars().all(|c| c.is_ascii_lowercase() || c == '_') || value.chars().any(char::is_control) {
-                return Err(READS.into());
-            }
-        }
-        let url = Self { text: text.to_owned(), url };
-        let is_several = |host: String| host.contains(',');
-        if url.host().is_some_and(is_several) || url.parameter("hostaddr").is_some_and(is_several) {
-            return Err("one host: offsets of several servers cannot be compared".into());
-        }
-        let parts = [url.user(), url.host(), url.database()];
-        if parts.into_iter().flatten().any(|part| part.chars().any(char::is_control)) {
-            return Err(READS.into());
+        let mut url = Self { text: text.to_owned(), parts: BTreeMap::new() };
+        url.insert_authority(authority)?;
+        url.insert("dbname", database)?;
+        if let Some(query) = query {
+            url.insert_query(query)?;
         }
         Ok(url)
     }
@@ -196,6 +243,18 @@ mod tests {
     fn secrets_and_what_idkeep_sets_itself_are_refused() {
         for text in [
             "postgres://u:p@h/d",
+            "postgres://u:@h/d",
+            "postgres://u:a@b@h/d",
+            "postgres://u@h:x/d",
+            "postgres://u@h:0/d",
+            "postgres://u@h/d#e",
+            "postgres://u@h/d/e",
+            "postgres://u@[::1/d",
+            "postgres://u@h/d?sslmode",
+            "postgres://u@h/%zz",
+            "postgres://u@h/%00",
+            "postgres:u@h/d",
+            "postgres://u@h/a b",
             "postgres://u@h/d?password=p",
             "postgres://u@h/d?options=-c%20x",
             "postgres://u@h/d?application_name=x",
@@ -203,6 +262,9 @@ mod tests {
             "postgres://u@/d?host=a,b",
             "mysql://u@h/d",
             "host=h dbname=d",
+            "postgres://u@h/d?sslmode=verify_full",
+            "postgres://u@h/d?port=1,2",
+            "postgres://u@h/d?sslmode=verify-full&sslmode=disable",
         ] {
             assert!(text.parse::<DatabaseUrl>().is_err(), "{text}");
         }

@@ -96,6 +96,27 @@ impl RepositoryUrl {
     }
 }
 
+const FOLDER: &str = "a folder reads `file:///absolute/path`";
+
+fn folder(url: &Url) -> Result<String, String> {
+    let path = url.to_file_path().map_err(|()| FOLDER.to_owned())?;
+    let path = path.to_str().map(|path| path.trim_end_matches('/')).filter(|path| !path.is_empty());
+    path.map(str::to_owned).ok_or_else(|| FOLDER.into())
+}
+
+fn prefix(url: &Url) -> Result<String, String> {
+    let prefix = url.path().trim_matches('/');
+    let is_name = |part: &str| !part.is_empty() && part.chars().all(|c| is_plain(c) || c == '=');
+    if !prefix.is_empty() && !prefix.split('/').all(is_name) {
+        return Err("a prefix is made of letters, digits, `-`, `_`, `.`, `=` and single `/`".into());
+    }
+    Ok(prefix.to_owned())
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
 impl FromStr for RepositoryUrl {
     type Err = String;
 
@@ -115,23 +136,17 @@ impl FromStr for RepositoryUrl {
         if url.query().is_some() || url.fragment().is_some() || url.port().is_some() {
             return Err("a repository has no port, `?` or `#`; a server of your own goes into `endpoint`".into());
         }
+        if text.chars().any(char::is_control) || text.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err("`.`, `..` and control characters are not allowed in a repository's address".into());
+        }
         let bucket = url.host_str().unwrap_or_default().to_owned();
-        let prefix = if kind == RepositoryKind::File {
-            let path = url.to_file_path().map_err(|()| "a folder reads `file:///absolute/path`".to_owned())?;
-            if !bucket.is_empty() || path.parent().is_none() {
-                return Err("a folder reads `file:///absolute/path`".into());
+        let prefix = match kind {
+            RepositoryKind::File if bucket.is_empty() => folder(&url)?,
+            RepositoryKind::File => return Err(FOLDER.into()),
+            _ if !(3..=222).contains(&bucket.len()) || !bucket.chars().all(is_plain) => {
+                return Err("a bucket or container is named with 3 or more of letters, digits, `-`, `_` and `.`".into());
             }
-            path.to_str().map(|path| path.trim_end_matches('/').to_owned()).ok_or(READS)?
-        } else {
-            if bucket.is_empty() {
-                return Err(READS.into());
-            }
-            let prefix = url.path().trim_matches('/');
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=');
-            if !prefix.chars().all(is_plain) || prefix.split('/').any(|part| part.is_empty() && !prefix.is_empty()) {
-                return Err("a prefix is made of letters, digits, `-`, `_`, `.`, `=` and single `/`".into());
-            }
-            prefix.to_owned()
+            _ => prefix(&url)?,
         };
         Ok(Self { text: text.to_owned(), kind, bucket, prefix })
     }
@@ -159,13 +174,22 @@ impl fmt::Display for RepositoryUrl {
 /// The public half of an Ed25519 key, as OpenSSH writes it: `ssh-ed25519 AAAA… [comment]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("format" = "signer", "examples" = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti"]))]
+#[schemars(with = "String", extend("format" = "signer", "examples" = [Signer::EXAMPLE]))]
 pub struct Signer {
     text: String,
     key: [u8; 32],
 }
 
 impl Signer {
+    /// The signer of the examples; nobody holds its private half.
+    pub(super) const EXAMPLE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBLzMR9j9kYWcXHK1bc3oi/+4Ov/kfyDi6J9/1SMLq1m";
+
+    /// The text as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// The raw public key.
     #[must_use]
     pub const fn key(&self) -> &[u8; 32] {

@@ -220,6 +220,7 @@ impl<'a> Shape<'a> {
             Some("uint32") => i64::from(u32::MAX),
             _ => i64::MAX,
         };
+        let maximum = schema["maximum"].as_i64().unwrap_or(maximum);
         if (minimum..=maximum).contains(&value) {
             return json!(value);
         }

@@ -1,5 +1,6 @@
 //! The configuration as `check` sees it: every mistake with its place and its fix, and never a secret.
 
+mod backups;
 mod examples;
 mod mistakes;
 mod references;

@@ -202,7 +202,7 @@ fn a_key_that_is_not_known_is_named_with_the_one_that_was_meant() {
         "nodes:\n",
         "schedule: {}\nnodes:\n",
         "schedule",
-        "this key is not known; known here: nodes, process, stores",
+        "this key is not known; known here: nodes, process, repositories, stores",
     );
 }
 

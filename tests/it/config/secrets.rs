@@ -3,10 +3,10 @@
 use super::{check, place, with};
 use crate::support::idkeep::Idkeep;
 
-const SECRET: &str = "hunter2";
+pub const SECRET: &str = "hunter2";
 
 /// `check` and `sync` refuse the file, and neither says the secret in any format.
-fn is_never_said(yaml: &str, secret: &str) -> String {
+pub fn is_never_said(yaml: &str, secret: &str) -> String {
     assert!(yaml.contains(secret));
     let idkeep = Idkeep::configured(yaml);
     let mut said = String::new();
@@ -27,7 +27,7 @@ fn is_never_said(yaml: &str, secret: &str) -> String {
 }
 
 /// Every way to write a secret in place of a reference.
-const SHAPES: [&str; 12] = [
+pub const SHAPES: [&str; 12] = [
     "hunter2",
     "'hunter2'",
     "\"hunter2\"",
