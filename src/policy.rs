@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::cli::Role;
-use crate::config::{Config, Name, Node, Store, VaultStore};
+use crate::config::{Config, Credentials, Name, Node, Store, VaultStore};
 
 /// The policy for Vault and `OpenBao`, one block per path, with the reason for each.
 #[must_use]
@@ -14,7 +14,10 @@ pub fn vault(config: &Config, role: Role) -> String {
         let nodes: Vec<_> = config.nodes.iter().filter(|(_, node)| node.identity.stores.contains(name)).collect();
         let _ = writeln!(policy, "# Store `{name}` at {}{}", vault.address, namespace(vault));
         match role {
-            Role::Writer => writer(&mut policy, vault, &nodes),
+            Role::Writer => {
+                writer(&mut policy, vault, &nodes);
+                borrower(&mut policy, &credentials(config, name));
+            }
             Role::Restorer => restorer(&mut policy, vault, &nodes),
         }
     }
@@ -51,6 +54,48 @@ path "{mount}/metadata/{path}" {{
     }
     policy.push_str(WRITER_TAIL);
 }
+
+/// The paths of this store's server that make database credentials for backups.
+fn credentials<'c>(config: &'c Config, store: &Name) -> Vec<&'c str> {
+    let databases = config.nodes.values().flat_map(|node| &node.backup).flat_map(|backup| &backup.databases);
+    let paths = databases.filter_map(|database| match &database.pg_dump.credentials {
+        Some(Credentials::Vault { store: named, path }) if named == store => Some(path.trim_matches('/')),
+        _ => None,
+    });
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+fn borrower(policy: &mut String, paths: &[&str]) {
+    for path in paths {
+        let _ = write!(
+            policy,
+            r#"
+# Makes a database user for one backup.
+path "{path}" {{
+  capabilities = ["read"]
+}}
+"#
+        );
+    }
+    if !paths.is_empty() {
+        policy.push_str(BORROWER_TAIL);
+    }
+}
+
+const BORROWER_TAIL: &str = r#"
+# Keeps that user while the dump runs, and ends it afterwards. It ends with the token, too: let `token_max_ttl` of the
+# role that idkeep logs in with, and `max_ttl` of the database's, be well beyond the longest dump.
+path "sys/leases/renew" {
+  capabilities = ["update"]
+}
+
+path "sys/leases/revoke" {
+  capabilities = ["update"]
+}
+"#;
 
 const WRITER_HEAD: &str = "\
 # The agent's policy. Give the role that it logs in with a short life and nothing else:
