@@ -2,4 +2,5 @@
 
 pub mod facts;
 pub mod manifest;
+pub mod repository;
 pub mod set;
