@@ -4,4 +4,5 @@ pub mod facts;
 pub mod manifest;
 pub mod postgres;
 pub mod plan;
+pub mod repository;
 pub mod set;
