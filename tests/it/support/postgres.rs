@@ -83,7 +83,9 @@ impl Cluster {
             std::fs::create_dir(folder).unwrap();
             give_to_postgres(folder);
         }
-        let mut initdb = as_postgres(&binary(major, "initdb"));
+        let programs = programs(major, folder.path());
+        let mut initdb = as_postgres(&programs.join("bin/initdb"));
+        initdb.env("LD_LIBRARY_PATH", programs.join("lib"));
         initdb.arg("-D").arg(&data).args(["-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C"]);
         initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
         run(&mut initdb);
@@ -303,12 +305,28 @@ fn settings(plan: &Plan, sockets: &Path) -> String {
     settings
 }
 
+/// Where `postgres` finds its own programs. It may not look into the folder of the parts, which may be in a home.
+fn programs(major: u32, folder: &Path) -> PathBuf {
+    let packaged = PathBuf::from(format!("/usr/lib/postgresql/{major}"));
+    if packaged.exists() {
+        return packaged;
+    }
+    let copy = folder.join("programs");
+    if !copy.exists() {
+        std::fs::create_dir(&copy).unwrap();
+        run(Command::new("cp").arg("-a").arg(parts::postgresql(major).join(".")).arg(&copy));
+    }
+    copy
+}
+
 fn serve(major: u32, folder: &Path, port: u16) -> Server {
+    let programs = programs(major, folder);
     let start = Server::start(&parts::tool("setpriv"), &folder.join("log"), |command| {
         command.env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
         // A change of user forgets the parent-death signal: it is asked for again.
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "QUIT", "--"]);
-        command.arg(binary(major, "postgres")).arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
+        command.arg(programs.join("bin/postgres")).arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
+        command.env("LD_LIBRARY_PATH", programs.join("lib"));
     });
     start.unwrap_or_else(|error| panic!("PostgreSQL: {error}"))
 }
