@@ -10,6 +10,7 @@ mod dumps;
 mod hardening;
 mod node;
 mod parts_self_test;
+mod policies;
 mod proxies;
 mod secrecy;
 mod stores;
