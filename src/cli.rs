@@ -127,15 +127,25 @@ pub struct Policy {
 /// A system that enforces rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum System {
-    /// HashiCorp Vault or `OpenBao`.
+    /// HashiCorp Vault or `OpenBao`: a policy.
     Vault,
+    /// `PostgreSQL`: SQL for `psql`.
+    Postgres,
+    /// S3 and what speaks like it: an IAM policy.
+    S3,
+    /// Google Cloud Storage: `gcloud` commands.
+    Gs,
+    /// Azure Blob Storage: a role and its assignments.
+    Az,
 }
 
 /// Whose rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// The agent: adds versions, reads no data.
+    /// The agent: adds versions and sets, reads no identities, removes nothing.
     Writer,
-    /// The operator who restores: reads the data.
+    /// Whoever runs `expire`: removes old sets. For `s3`, `gs`, `az`.
+    Expirer,
+    /// The operator who restores: reads.
     Restorer,
 }

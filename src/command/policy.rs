@@ -1,26 +1,21 @@
 //! `policy`: the least rights that this configuration needs.
 
 use super::Done;
-use crate::cli::{Cli, Policy, System};
-use crate::error::{Failed, Fault};
+use crate::cli::{Cli, Policy};
 use crate::{config, policy};
 
 /// Prints the policy.
 #[must_use]
 pub fn run(cli: &Cli, arguments: &Policy) -> Done {
+    if let Err(error) = policy::check(arguments.system, arguments.role) {
+        return Done::from(&error);
+    }
     let config = match config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => return Done::from(&error),
     };
-    let rendered = match arguments.system {
-        System::Vault => policy::vault(&config, arguments.role),
-    };
-    if rendered.is_empty() {
-        return Done::failed(Failed::new(
-            Fault::Config,
-            "the configuration has no store of this kind",
-            "add one under `stores`",
-        ));
+    match policy::render(&config, arguments.system, arguments.role) {
+        Ok(rendered) => Done::printing(rendered),
+        Err(error) => Done::from(&error),
     }
-    Done::printing(rendered)
 }

@@ -11,6 +11,7 @@ mod hardening;
 mod node;
 mod parts_self_test;
 mod postgres;
+mod policies;
 mod proxies;
 mod secrecy;
 mod stores;
