@@ -11,6 +11,7 @@ mod hardening;
 mod node;
 mod parts_self_test;
 mod proxies;
+mod repository;
 mod secrecy;
 mod stores;
 mod support;

@@ -19,6 +19,7 @@ pub mod parts;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod scenario;
 pub mod server;
 pub mod validator;
