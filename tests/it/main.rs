@@ -13,6 +13,7 @@ mod parts_self_test;
 mod postgres;
 mod policies;
 mod proxies;
+mod repository;
 mod secrecy;
 mod stores;
 mod support;

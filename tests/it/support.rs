@@ -20,6 +20,7 @@ pub mod pki;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod scenario;
 pub mod server;
 pub mod validator;

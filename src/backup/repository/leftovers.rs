@@ -41,12 +41,11 @@ pub async fn clear_leftovers(repository: &Rc<Repository>, node: &str, lock: &Loc
         };
         let (name, set_text) = (repository.name(), set.to_string());
         match result {
-            Ok(()) if is_ended => {}
+            Ok(()) | Err(Error::Denied { .. }) if is_ended => {}
             Ok(()) => {
                 tracing::warn!(repository = name, node, set = set_text, "removed a set that was never ended");
                 cleared.push(set);
             }
-            Err(Error::Denied { .. }) if is_ended => {}
             Err(error @ Error::Denied { .. }) => {
                 let error = chain(&error);
                 tracing::warn!(repository = name, node, set = set_text, error, "a set that was never ended stays");

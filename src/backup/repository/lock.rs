@@ -55,13 +55,11 @@ impl Lock {
             Place::Folder(folder) => {
                 let key = format!("{node}/.lock");
                 let locked = folder.lock(&key, Record::new().bytes()).await.map_err(repository.io("locking", node))?;
-                match locked {
-                    Some(file) => Way::Folder { key, file },
-                    None => {
-                        let found = folder.read(&key, CAP).await.ok().flatten().unwrap_or_default();
-                        return Err(held(repository, node, Record::parse(&found).as_ref()));
-                    }
-                }
+                let Some(file) = locked else {
+                    let found = folder.read(&key, CAP).await.ok().flatten().unwrap_or_default();
+                    return Err(held(repository, node, Record::parse(&found).as_ref()));
+                };
+                Way::Folder { key, file }
             }
             Place::Cloud(_) => {
                 let own = Rc::new(Own::take(repository, node).await?);

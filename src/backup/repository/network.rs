@@ -112,7 +112,7 @@ impl Ways {
             match result {
                 // `object_store` looks at 403 itself: an older form of the service may be allowed.
                 Ok(answer) if answer.status().is_success() || answer.status() == StatusCode::FORBIDDEN => {
-                    return Ok(self.timed(answer, &url));
+                    return Ok(timed(answer, &url));
                 }
                 _ if tries == METADATA_TRIES => return Err(Refusal::NoCredentials),
                 _ => tries += 1,
@@ -127,9 +127,9 @@ impl Ways {
             return Err(refusal::read(&parts.method, answer).await);
         }
         if is_batch(&url) {
-            return refusal::within_batch(answer).await.map_err(|_| Refusal::broken(&url)).and_then(|answer| answer);
+            return refusal::within_batch(answer).await.unwrap_or_else(|| Err(Refusal::broken(&url)));
         }
-        Ok(self.timed(answer, &url))
+        Ok(timed(answer, &url))
     }
 
     async fn send(
@@ -155,12 +155,6 @@ impl Ways {
         }
     }
 
-    fn timed(&self, answer: http::Response<reqwest::Body>, url: &Url) -> HttpResponse {
-        let (parts, body) = answer.into_parts();
-        let origin = url.origin().ascii_serialization();
-        HttpResponse::from_parts(parts, HttpResponseBody::new(Timed::new(body, origin, LEAST)))
-    }
-
     fn client(&self, origin: &str) -> Result<Client, Refusal> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(origin) {
@@ -183,6 +177,12 @@ impl Ways {
         }
         if is_metadata(url) { Ok(Peer::Metadata) } else { Err(Refusal::Plain) }
     }
+}
+
+fn timed(answer: http::Response<reqwest::Body>, url: &Url) -> HttpResponse {
+    let (parts, body) = answer.into_parts();
+    let origin = url.origin().ascii_serialization();
+    HttpResponse::from_parts(parts, HttpResponseBody::new(Timed::new(body, origin, LEAST)))
 }
 
 /// The addresses of the clouds' metadata services, which speak plain http to their own machine alone.

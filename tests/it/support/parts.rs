@@ -17,6 +17,11 @@ pub fn bao() -> PathBuf {
     found.unwrap_or_else(|| missing(&lib))
 }
 
+/// The S3 server.
+pub fn moto_server() -> PathBuf {
+    present(folder().join("venv/bin/moto_server"))
+}
+
 /// node.js, as chosen by `./dev parts`.
 pub fn node() -> PathBuf {
     present(folder().join("node"))

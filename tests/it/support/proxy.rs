@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{block_on, runtime};
@@ -21,6 +22,10 @@ pub enum Fault {
     CutAfter(u64),
     /// Reset (RST) after so many bytes from the server.
     ResetAfter(u64),
+    /// Closed after so many bytes from the client.
+    CutUpAfter(u64),
+    /// Reset (RST) after so many bytes from the client.
+    ResetUpAfter(u64),
     /// Accepted; whatever is sent goes nowhere and nothing comes.
     BlackHole,
 }
@@ -30,14 +35,39 @@ pub struct FaultProxy {
     pub address: SocketAddr,
     fault: Arc<Mutex<Fault>>,
     accepting: JoinHandle<()>,
+    breaking: Arc<watch::Sender<usize>>,
+    broken: Arc<watch::Sender<usize>>,
 }
 
 impl FaultProxy {
     pub fn before(server: SocketAddr, fault: Fault) -> Self {
         let fault = Arc::new(Mutex::new(fault));
-        let shared = fault.clone();
-        let (address, accepting) = listen(move |client| spoil(client, server, *shared.lock().unwrap()));
-        Self { address, fault, accepting }
+        let (breaking, broken) = (Arc::new(watch::channel(0).0), Arc::new(watch::channel(0).0));
+        let shared = (fault.clone(), breaking.clone(), broken.clone());
+        let (address, accepting) = listen(move |client| {
+            let (fault, breaking, broken) = (*shared.0.lock().unwrap(), shared.1.clone(), shared.2.clone());
+            let mut breaking = breaking.subscribe();
+            async move {
+                let is_broken = tokio::select! {
+                    is_broken = spoil(client, server, fault) => is_broken,
+                    _ = breaking.changed() => true,
+                };
+                if is_broken {
+                    broken.send_modify(|count| *count += 1);
+                }
+            }
+        });
+        Self { address, fault, accepting, breaking, broken }
+    }
+
+    /// Breaks every connection there is.
+    pub fn break_off(&self) {
+        self.breaking.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until so many connections have been broken.
+    pub async fn broken(&self, count: usize) {
+        let _ = self.broken.subscribe().wait_for(|so_far| *so_far >= count).await;
     }
 
     /// For connections from now on.
@@ -111,40 +141,52 @@ fn listen<F: Future<Output = ()> + Send + 'static>(
     (address, accepting)
 }
 
-async fn spoil(mut client: TcpStream, server: SocketAddr, fault: Fault) {
+/// Returns whether the connection was broken before both sides were done with it.
+async fn spoil(mut client: TcpStream, server: SocketAddr, fault: Fault) -> bool {
     if let Fault::BlackHole = fault {
         let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
-        return;
+        return false;
     }
     let Ok(mut server) = TcpStream::connect(server).await else {
-        return;
+        return false;
     };
-    let (delay, limit) = match fault {
-        Fault::Delay(time) => (time, u64::MAX),
-        Fault::CutAfter(bytes) | Fault::ResetAfter(bytes) => (Duration::ZERO, bytes),
-        _ => (Duration::ZERO, u64::MAX),
+    let (delay, down, up) = match fault {
+        Fault::Delay(time) => (time, u64::MAX, u64::MAX),
+        Fault::CutAfter(bytes) | Fault::ResetAfter(bytes) => (Duration::ZERO, bytes, u64::MAX),
+        Fault::CutUpAfter(bytes) | Fault::ResetUpAfter(bytes) => (Duration::ZERO, u64::MAX, bytes),
+        _ => (Duration::ZERO, u64::MAX, u64::MAX),
     };
-    pass(&mut client, &mut server, delay, limit).await;
-    if let Fault::ResetAfter(_) = fault {
+    let is_broken = pass(&mut client, &mut server, delay, down, up).await;
+    if let Fault::ResetAfter(_) | Fault::ResetUpAfter(_) = fault {
         let _ = client.set_zero_linger();
     }
+    is_broken
 }
 
-async fn pass(client: &mut TcpStream, server: &mut TcpStream, delay: Duration, limit: u64) {
-    let (mut from_client, mut to_client) = client.split();
+async fn pass(client: &mut TcpStream, server: &mut TcpStream, delay: Duration, down: u64, up: u64) -> bool {
+    let (from_client, mut to_client) = client.split();
     let (from_server, mut to_server) = server.split();
-    let mut first = from_server.take(limit);
+    let mut first = from_server.take(down);
+    let mut last = from_client.take(up);
     let down = async {
         tokio::time::sleep(delay).await;
         let _ = tokio::io::copy(&mut first, &mut to_client).await;
+        first.limit() == 0
     };
     let up = async {
-        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
-        let _ = to_server.shutdown().await;
+        let _ = tokio::io::copy(&mut last, &mut to_server).await;
+        let is_broken = last.limit() == 0;
+        if !is_broken {
+            let _ = to_server.shutdown().await;
+        }
+        is_broken
     };
     let mut down = std::pin::pin!(down);
     // A client that has said everything still waits for its answer.
-    tokio::select! { () = &mut down => (), () = up => down.await }
+    tokio::select! {
+        is_broken = &mut down => is_broken,
+        is_broken = up => if is_broken { true } else { down.await },
+    }
 }
 
 async fn tunnel(mut client: TcpStream, seen: Arc<Mutex<Sent>>) {

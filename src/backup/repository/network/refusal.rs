@@ -110,13 +110,13 @@ fn code(page: &[u8]) -> Option<&'static str> {
     known(rest.split_once("</Code>")?.0)
 }
 
-/// One object is removed by each batch, so a failure inside is the answer.
-pub async fn within_batch(answer: Response<reqwest::Body>) -> Result<Result<HttpResponse, Refusal>, ()> {
+/// One object is removed by each batch, so a failure inside is the answer. Nothing where it breaks off.
+pub async fn within_batch(answer: Response<reqwest::Body>) -> Option<Result<HttpResponse, Refusal>> {
     let (parts, body) = answer.into_parts();
-    let page = page(body).await.ok_or(())?;
+    let page = page(body).await?;
     let text = String::from_utf8_lossy(&page);
     let status = text.split_once("HTTP/1.1 ").and_then(|(_, rest)| rest.get(..3)?.parse::<u16>().ok());
-    Ok(match status {
+    Some(match status {
         Some(status @ 300..) => Err(Refusal::status(status, None, &Method::DELETE, &parts.headers)),
         _ => Ok(HttpResponse::from_parts(parts, Bytes::from(page).into())),
     })
