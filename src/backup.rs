@@ -5,3 +5,4 @@ pub mod invariants;
 pub mod manifest;
 pub mod plan;
 pub mod set;
+pub mod sign;

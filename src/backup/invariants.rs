@@ -255,8 +255,10 @@ fn fail(reason: String) -> Invariant {
     Invariant { result: Outcome::Fail, reason }
 }
 
-fn unknown(reason: String, resolve: &str) -> Invariant {
-    Invariant { result: Outcome::Unknown, reason: format!("{reason}; to resolve it: {resolve}") }
+fn unknown(mut reason: String, resolve: &str) -> Invariant {
+    reason.push_str("; to resolve it: ");
+    reason.push_str(resolve);
+    Invariant { result: Outcome::Unknown, reason }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod node;
 mod parts_self_test;
 mod proxies;
 mod secrecy;
+mod signing;
 mod stores;
 mod support;
 mod sync;
