@@ -1,8 +1,10 @@
 //! The backup path: one ordered, sealed set of a node's databases.
 
 pub mod facts;
+pub mod invariants;
 pub mod manifest;
 pub mod postgres;
 pub mod plan;
 pub mod repository;
 pub mod set;
+pub mod sign;

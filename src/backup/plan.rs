@@ -207,7 +207,9 @@ mod tests {
         list.iter().map(|database| serde_json::from_value(json(database)).unwrap()).collect()
     }
 
-    fn plan(list: &[(&str, &str, &[&str])]) -> Result<(Vec<String>, Vec<(String, String)>), Mistake> {
+    type Pair = (String, String);
+
+    fn plan(list: &[(&str, &str, &[&str])]) -> Result<(Vec<String>, Vec<Pair>), Mistake> {
         let databases = databases(list);
         let plan = Plan::of(&databases)?;
         let names = plan.databases().map(|database| database.name.to_string()).collect();
@@ -220,7 +222,7 @@ mod tests {
         (mistake.path(), mistake.to_string(), mistake.fix())
     }
 
-    fn pair(before: &str, after: &str) -> (String, String) {
+    fn pair(before: &str, after: &str) -> Pair {
         (before.into(), after.into())
     }
 

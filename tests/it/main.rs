@@ -15,6 +15,7 @@ mod policies;
 mod proxies;
 mod repository;
 mod secrecy;
+mod signing;
 mod stores;
 mod support;
 mod sync;

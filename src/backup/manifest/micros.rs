@@ -25,7 +25,6 @@ pub mod option {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     /// See [`super::text`].
-    #[expect(clippy::ref_option, reason = "serde's signature")]
     pub fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
         match at {
             Some(at) => super::serialize(at, serializer),
