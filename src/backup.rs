@@ -2,4 +2,7 @@
 
 pub mod facts;
 pub mod manifest;
+pub mod plan;
+pub mod postgres;
+pub mod repository;
 pub mod set;

@@ -241,7 +241,7 @@ impl Exchange<'_> {
     }
 
     /// Says in our own words why there was no answer: the libraries' texts hold addresses and more.
-    fn failed(&self, error: &reqwest::Error) -> Error {
+    pub(crate) fn failed(&self, error: &reqwest::Error) -> Error {
         let (doing, origin) = (self.doing, self.origin.to_owned());
         let mut why = if error.is_connect() { "no connection" } else { "the connection broke" };
         let mut source: Option<&dyn StdError> = Some(error);

@@ -4,6 +4,7 @@
 //! errors without the server's words and bodies that are wiped, none of which `vaultrs` gives.
 
 mod client;
+pub mod lease;
 mod login;
 mod metadata;
 

@@ -11,6 +11,7 @@ mod hardening;
 mod node;
 mod parts_self_test;
 mod policies;
+mod postgres;
 mod proxies;
 mod secrecy;
 mod stores;

@@ -17,6 +17,7 @@ pub mod oidc;
 pub mod openbao;
 pub mod parts;
 pub mod pki;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scenario;

@@ -105,7 +105,7 @@ impl Session {
                 return Ok(token.value.clone());
             }
             if token.is_renewable
-                && let Some(renewed) = renew(client, &token.value, deadline).await
+                && let Some((renewed, _)) = renew(client, &token.value, None, deadline).await
             {
                 let value = renewed.value.clone();
                 state.token = Some(renewed);
@@ -130,6 +130,56 @@ impl Session {
         // It lives if it only may not look itself up.
         let _ = give_back(client, dead).await;
         log_in(&mut state, client, deadline).await
+    }
+
+    /// How long the token can be made to live if that is `wanted`; `None` for one that is renewed for ever.
+    pub(super) async fn prolong(
+        &self,
+        client: &Rc<Client>,
+        wanted: Duration,
+        deadline: Deadline,
+    ) -> Result<Option<Duration>, Error> {
+        #[derive(Deserialize)]
+        struct Life {
+            #[serde(default)]
+            ttl: u64,
+            #[serde(default)]
+            period: u64,
+        }
+        const DOING: &str = "looking up the token at";
+        const PATH: &str = "auth/token/lookup-self";
+        let look = async |token: &_| client.get(PATH).token(token).send(DOING, deadline).await;
+        let answer = self.call(client, deadline, look).await?;
+        if !answer.status.is_success() {
+            return Err(client.refusal(&answer, DOING, PATH));
+        }
+        let garbled = || Error::Garbled { doing: DOING, path: PATH.into() };
+        let life: Life = client::data(&answer.body).ok_or_else(garbled)?;
+        let ttl = Duration::from_secs(life.ttl);
+        if ttl.is_zero() || life.period > 0 {
+            return Ok(None);
+        }
+        let mut state = self.state.lock().await;
+        let Some(token) = state.token.as_ref().filter(|token| token.is_renewable && ttl < wanted) else {
+            return Ok(Some(ttl));
+        };
+        let Some((renewed, life)) = renew(client, &token.value, Some(wanted), deadline).await else {
+            return Ok(Some(ttl));
+        };
+        state.token = Some(renewed);
+        Ok(Some(life))
+    }
+
+    /// When the token is to be renewed.
+    pub(super) async fn due_in(&self) -> Option<Duration> {
+        let state = self.state.lock().await;
+        let renew_at = state.token.as_ref().and_then(|token| token.renew_at)?;
+        Some(renew_at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Renews the token if that is due.
+    pub(super) async fn keep(&self, client: &Rc<Client>, deadline: Deadline) -> Result<(), Error> {
+        self.token(client, deadline).await.map(|_| ())
     }
 
     /// True if the server does not know the token any more, so that a 403 was not about rights.
@@ -167,13 +217,23 @@ impl Session {
     }
 }
 
-async fn renew(client: &Client, token: &SecretString, deadline: Deadline) -> Option<Token> {
-    let request = client.post("auth/token/renew-self").token(token);
+/// The token with a new life, and how long that is.
+async fn renew(
+    client: &Client,
+    token: &SecretString,
+    increment: Option<Duration>,
+    deadline: Deadline,
+) -> Option<(Token, Duration)> {
+    let mut request = client.post("auth/token/renew-self").token(token);
+    if let Some(increment) = increment {
+        request = request.body(bytes::Bytes::from(json!({"increment": increment.as_secs()}).to_string()));
+    }
     let answer = request.send("renewing the token at", deadline).await.ok()?;
     let answer: LoginAnswer = serde_json::from_slice(&answer.body).ok()?;
+    let life = Duration::from_secs(answer.auth.lease_duration);
     let renewed = Token::new(answer.auth);
     // At the end of its maximal life a renewal gives next to nothing: better a new login.
-    (renewed.renew_at? > Instant::now() + Duration::from_millis(300)).then_some(renewed)
+    (renewed.renew_at? > Instant::now() + Duration::from_millis(300)).then_some((renewed, life))
 }
 
 async fn give_back(client: &Client, token: &SecretString) -> Result<Answer, Error> {

@@ -26,6 +26,11 @@ pub fn node_modules() -> PathBuf {
     present(folder().join("node_modules"))
 }
 
+/// A PostgreSQL of a major version that the system's packages do not have; some come without clients.
+pub fn postgresql(major: u32) -> PathBuf {
+    present(folder().join(format!("postgresql-{major}")))
+}
+
 /// A file under `tests/parts`.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts").join(name)
