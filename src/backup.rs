@@ -3,8 +3,8 @@
 pub mod facts;
 pub mod invariants;
 pub mod manifest;
-pub mod postgres;
 pub mod plan;
+pub mod postgres;
 pub mod repository;
 pub mod set;
 pub mod sign;

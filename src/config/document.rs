@@ -178,6 +178,12 @@ impl Findings {
         ends.into_iter().any(|end| self.replaced.contains(&path[..end]))
     }
 
+    /// True where at this path or anywhere below it a mistake was replaced.
+    pub(super) fn is_replaced_below(&self, path: &str) -> bool {
+        let is_below = |known: &String| known.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.is_replaced(path) || self.replaced.iter().any(is_below)
+    }
+
     fn is_judged(&self, path: &str) -> bool {
         self.is_replaced(path) || self.mistakes.iter().any(|known| known.path == path)
     }

@@ -81,7 +81,8 @@ path "{path}" {{
 }
 
 const LEASES: &str = r#"
-# A long dump: its user is kept for as long as it runs.
+# Keeps that user while the dump runs. It ends with the token, too: let `token_max_ttl` of the role that idkeep logs in
+# with, and `max_ttl` of the database's, be well beyond the longest dump.
 path "sys/leases/renew" {
   capabilities = ["update"]
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::document::Findings;
 use super::super::{AgeRecipient, Backup, Config, Credentials, Encryption, Name, Node, Period};
 use super::{judge_period, judge_recipients, known, pg_dump};
+use crate::backup::plan::Plan;
 
 /// A node's backups.
 pub(super) fn judge(config: &Config, backup: &Backup, path: &str, findings: &mut Findings) {
@@ -21,14 +22,15 @@ pub(super) fn judge(config: &Config, backup: &Backup, path: &str, findings: &mut
     }
     for (index, database) in backup.databases.iter().enumerate() {
         let path = format!("{databases}[{index}]");
-        let before = &backup.databases[..index];
-        if before.iter().any(|other| other.name == database.name) && !findings.is_replaced(&format!("{path}.name")) {
-            let message = format!("the name `{}` stands here twice", database.name);
-            findings.mistake(&format!("{path}.name"), message, "rename one");
-        }
         pg_dump::judge(config, database, &format!("{path}.pg_dump"), findings);
     }
-    // WIRE: `crate::backup::plan::Plan::of(&backup.databases)` here, its mistake at `databases[index].after`.
+    // What stands in the place of a mistake has no order to judge.
+    let is_whole = !findings.is_replaced_below(&databases);
+    if let Err(mistake) = Plan::of(&backup.databases)
+        && is_whole
+    {
+        findings.mistake(&format!("{path}.{}", mistake.path()), mistake.to_string(), mistake.fix());
+    }
 }
 
 /// True where one of the node's databases gets its credentials from this store's server.

@@ -117,7 +117,6 @@ fn a_repository_that_is_not_there_or_named_in_vain_is_found() {
 fn every_part_of_a_backup_is_there_once() {
     for (changes, at, says) in [
         (&[("      databases:\n", "      databases: []\n      unused:\n")][..], "unused", "this key is not known"),
-        (&[("name: participant", "name: validator")], "name: validator\n          role: part", "stands here twice"),
         (&[("role: participant", "role: ledger")], "ledger", "expected `validator` or `participant`"),
         (&[("      repository: bucket\n", "")], "repository:", "`repository` is missing"),
         (&[("30d", "0s")], "pruning_retention", "must be at least `1s`"),
@@ -135,6 +134,50 @@ fn every_part_of_a_backup_is_there_once() {
     }
     let list = &GOOD[GOOD.find("      databases:\n").unwrap()..GOOD.find("stores:\n  vault").unwrap()];
     is_named(&[(list, "      databases: []\n")], "databases: []", "no database is named");
+}
+
+#[test]
+fn databases_are_in_an_order_that_can_be_consistent() {
+    let after = "          after: [validator]\n";
+    let first = "          role: validator\n";
+    let list = "      databases:\n";
+    let before = |name: &str, role: &str| {
+        format!("{list}        - {{name: {name}, role: {role}, pg_dump: {{url: 'postgres:///x'}}}}\n")
+    };
+    for (changes, path, says) in [
+        (
+            &[("name: participant", "name: validator")][..],
+            "databases[1].name",
+            "the database `validator` is there twice",
+        ),
+        (&[(after, "          after: [validtor]\n")], "databases[1].after[0]", "known: `validator`"),
+        (&[(after, "          after: [participant]\n")], "databases[1].after[0]", "cannot come after itself"),
+        (&[(after, "          after: [validator, validator]\n")], "databases[1].after[1]", "is named twice"),
+        (
+            &[(first, "          role: validator\n          after: [participant]\n")],
+            "databases[0].after",
+            "`validator`, `participant` wait for each other",
+        ),
+        (&[(list, &before("sv", "sv"))], "databases[2]", "`participant` has to come after `sv`: nothing here says so"),
+        (
+            &[(after, ""), (list, &before("first", "participant"))],
+            "databases[0]",
+            "`first` has to come after `validator`: here it comes before it",
+        ),
+        (
+            &[(after, ""), (list, &before("sequencer", "sequencer")), ("role: participant", "role: cantonbft")],
+            "databases[0]",
+            "`sequencer` has to come after `participant`",
+        ),
+    ] {
+        let mistake = checked(changes).mistake();
+        assert!(mistake.contains(&format!(" nodes.one.backup.{path}: ")) && mistake.contains(says), "{mistake}");
+    }
+    // Without `after` the list is the order.
+    assert_eq!(checked(&[(after, "")]).mistakes(), [""; 0]);
+    let three = [(list, before("scan", "scan")), (after, "          after: [validator, scan]\n".to_owned())];
+    let three: Vec<(&str, &str)> = three.iter().map(|(from, to)| (*from, to.as_str())).collect();
+    assert_eq!(checked(&three).mistakes(), [""; 0]);
 }
 
 #[test]
@@ -443,6 +486,11 @@ fn a_mistake_is_not_followed_by_others_about_its_placeholder() {
         (RECIPIENTS, "      recipients: [nonsense]\n"),
         ("{vault: {store: vault, path: database/creds/idkeep-backup}}", "nonsense"),
         ("repository: bucket", "repository: Bucket"),
+        ("after: [validator]", "after: [Validator]"),
+        ("after: [validator]", "after: validator"),
+        ("name: validator", "name: Validator"),
+        ("role: validator", "role: validater"),
+        ("        - name: validator\n", "        - name: validator\n          rolle: validator\n"),
     ] {
         let checked = checked(&[(from, to)]);
         assert_eq!(checked.mistakes().len(), 1, "{to}: {}", checked.outcome);

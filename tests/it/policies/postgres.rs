@@ -2,60 +2,39 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
-
-use tempfile::TempDir;
 
 use super::configured;
 use crate::support::idkeep::Idkeep;
-use crate::support::process::Server;
-use crate::support::{parts, wait_for};
+use crate::support::postgres::{Cluster, NEWEST, OLDEST, ROLE, client_binary, packaged};
 
-/// A server of its own whose socket trusts every user, with the databases of a node in it.
-struct Throwaway {
-    folder: TempDir,
-    server: Server,
-    bin: PathBuf,
-}
+/// A server whose socket trusts every user, with the databases of a node in it.
+struct Throwaway(Cluster);
 
 impl Throwaway {
-    fn start() -> Self {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is missing: run ./dev parts");
-        let bin = versions.map(|version| version.unwrap().path().join("bin")).max().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        run(Command::new("chown").arg("postgres:postgres").arg(folder.path()));
-        let data = folder.path().join("data");
-        let mut initdb = Command::new("setpriv");
-        initdb.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(bin.join("initdb"));
-        initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "--no-sync"]).current_dir("/");
-        run(&mut initdb);
-        let server = Server::start(&parts::tool("setpriv"), &folder.path().join("log"), |command| {
-            // A change of user forgets the parent-death signal: it is asked for again.
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "QUIT", "--"]);
-            command.arg(bin.join("postgres")).arg("-D").arg(&data).arg("-k").arg(folder.path());
-            command.args(["-c", "listen_addresses=", "-c", "fsync=off"]).current_dir("/");
-        });
-        let cluster = Self { server: server.unwrap(), bin, folder };
-        wait_for("PostgreSQL", Duration::from_secs(60), || {
-            cluster.client("psql", "postgres", "postgres", &["-c", "select 1"]).status.success().then_some(())
-        });
-        cluster
-    }
-
     /// The node's databases, which belong to its apps' user, and which not everybody may connect to.
     fn node() -> Self {
-        let cluster = Self::start();
+        Self::of(packaged())
+    }
+
+    fn of(major: u32) -> Self {
+        let cluster = Self(Cluster::start(major));
+        // The policy has to make it.
+        cluster.sql("postgres", &format!("drop role {ROLE}"));
         cluster.sql("postgres", "create role cnadmin login");
         for database in ["validator", "participant", "participant-3"] {
             cluster.sql("postgres", &format!("create database \"{database}\" owner cnadmin"));
             cluster.sql("postgres", &format!("revoke connect on database \"{database}\" from public"));
         }
-        let tables = "create extension pgcrypto; create schema participant; \
+        let tables = "create schema participant; \
             create table participant.common_crypto_private_keys(key_id text primary key, private_key bytea); \
             create table participant.events(n bigserial primary key, payload text); \
             insert into participant.common_crypto_private_keys values ('1220aa', '\\x0102'); \
             insert into participant.events(payload) select md5(i::text) from generate_series(1, 1000) i;";
         cluster.as_user("cnadmin", "participant", tables);
+        // The other majors come without contributed extensions.
+        if major == packaged() {
+            cluster.as_user("cnadmin", "participant", "create extension pgcrypto");
+        }
         let tables =
             "create schema validator; create table validator.t(a int primary key); insert into validator.t values (1)";
         cluster.as_user("cnadmin", "validator", tables);
@@ -64,8 +43,9 @@ impl Throwaway {
 
     /// A client program of that server, over its socket.
     fn client(&self, program: &str, user: &str, database: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new(self.bin.join(program));
-        command.env_clear().env("PGHOST", self.folder.path()).env("PGUSER", user).env("PGDATABASE", database);
+        let mut command = Command::new(client_binary(self.0.major, program));
+        command.env_clear().env("PGHOST", self.0.sockets()).env("PGPORT", self.0.port.to_string());
+        command.env("PGUSER", user).env("PGDATABASE", database);
         if program == "psql" {
             command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
         }
@@ -100,7 +80,7 @@ impl Throwaway {
 
     /// The configuration of that server's databases; the second one by this address.
     fn configured(&self, user: &str, participant: &str) -> Idkeep {
-        let url = |database: &str| format!("postgres://{user}@/{database}?host={}", self.folder.path().display());
+        let url = |database: &str| self.0.socket_url(user, database);
         let databases = format!(
             "        - {{name: validator, role: validator, pg_dump: {{url: '{}'}}}}
         - {{name: participant, role: participant, pg_dump: {{url: '{}'}}}}\n",
@@ -118,20 +98,6 @@ impl Throwaway {
     }
 }
 
-impl Drop for Throwaway {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.server.pid()).unwrap()).unwrap();
-        // Killed outright, it would leave a segment of shared memory behind.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
-        wait_for("PostgreSQL to end", Duration::from_secs(60), || (!self.server.is_running()).then_some(()));
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", said(&output));
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -144,7 +110,12 @@ fn printed(idkeep: &Idkeep, role: &str) -> PathBuf {
 
 #[test]
 fn the_backup_role_dumps_everything_and_changes_nothing() {
-    let cluster = Throwaway::node();
+    for major in [OLDEST, packaged(), NEWEST] {
+        dumps_everything_and_changes_nothing(&Throwaway::of(major));
+    }
+}
+
+fn dumps_everything_and_changes_nothing(cluster: &Throwaway) {
     let idkeep = cluster.configured("idkeep_backup", "participant");
     assert!(cluster.refused("idkeep_backup", "validator", "select 1").contains("does not exist"));
     cluster.apply(&printed(&idkeep, "writer"), &[]);
