@@ -1,10 +1,151 @@
-//! The backup path: one ordered, sealed set of a node's databases.
+//! The backup path: one ordered, sealed set of a node's databases, and the evidence that it is consistent.
+//!
+//! ```text
+//! Plan ─▶ Turn: Session (snapshot, facts) ─▶ Dump ─▶ Stream (zstd, age) ─▶ Upload::commit ─▶ Manifest::push ─▶ publish
+//! (order)        judged before a byte        pg_dump    parts               durable          order checked    (no manifest,
+//!                                                                                                              no set)
+//! ```
+//!
+//! The databases come one by one, each durable before the next is begun. [`verify`] reads sets again, [`retention`]
+//! says which may go.
 
+pub mod archive;
+pub mod catalog;
+pub mod clock;
+mod error;
+pub mod examine;
+pub mod expire;
 pub mod facts;
 pub mod invariants;
+mod lease;
 pub mod manifest;
 pub mod plan;
 pub mod postgres;
+pub mod progress;
+pub mod receipt;
 pub mod repository;
+pub mod retention;
+mod run;
 pub mod set;
 pub mod sign;
+pub mod stop;
+pub mod stream;
+mod turn;
+pub mod verify;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use tokio::task::LocalSet;
+use tracing::Instrument as _;
+
+pub use error::Error;
+use receipt::{NodeReceipt, Report};
+pub use run::Run;
+
+use crate::config::{Config, Name, Signer, Store};
+use crate::error::Failed;
+use crate::http::Http;
+use crate::store::vault::Vault;
+use crate::sync::{Pass, Subject};
+
+/// Takes one set of each of these nodes, one node after the other: what a run needs of memory does not add up.
+pub async fn take(config: &Config, nodes: &[Name]) -> Report {
+    LocalSet::new().run_until(all(config, nodes)).await
+}
+
+async fn all(config: &Config, nodes: &[Name]) -> Report {
+    let stop = stop::Stop::on_signals();
+    let pass = Pass::new(config, nodes);
+    let vaults = Vaults { config, http: pass.http(), open: RefCell::default() };
+    let mut receipts = Vec::new();
+    for (subject, http) in pass.subjects() {
+        let started = Instant::now();
+        let span = tracing::error_span!("backup", node = subject.name.as_str());
+        let run = AssertUnwindSafe(one(config, subject, http, &vaults, &stop)).catch_unwind().instrument(span);
+        let mut receipt = match run.await {
+            Ok(Ok(manifest)) => NodeReceipt::published(&manifest),
+            Ok(Err(error)) => NodeReceipt::failed(subject.name.as_str(), &error),
+            Err(_) => NodeReceipt::ended(subject.name.as_str(), Failed::bug()),
+        };
+        receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        receipts.push(receipt);
+    }
+    pass.close().await;
+    vaults.close().await;
+    crate::secret::scrub_stack();
+    Report { nodes: receipts }
+}
+
+async fn one(
+    config: &Config,
+    subject: &Subject,
+    http: &Http,
+    vaults: &Vaults<'_>,
+    stop: &stop::Stop,
+) -> Result<manifest::Manifest, Error> {
+    let (Some(backup), Some(repository)) = (&subject.config.backup, repository_of(config, subject, http)) else {
+        return Err(Error::Unconfigured);
+    };
+    let run = Run {
+        name: &subject.name,
+        node: &subject.config,
+        backup,
+        repository: repository?,
+        sign: config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref()),
+        subject,
+        http,
+        vaults: &|name| vaults.get(name),
+        stop: stop.clone(),
+        clock: clock::Clock::start(),
+        known: invariants::Known::default(),
+        owner: None,
+    };
+    run.take().await
+}
+
+/// The repository of a node's sets; `None` where the node has no backups.
+pub fn repository_of(
+    config: &Config,
+    subject: &Subject,
+    http: &Http,
+) -> Option<Result<Rc<repository::Repository>, repository::Error>> {
+    let name = &subject.config.backup.as_ref()?.repository;
+    let repository = config.repositories.get(name)?;
+    Some(repository::Repository::open(name.as_str(), repository, http).map(Rc::new))
+}
+
+/// Whose manifests are believed in a node's repository; everybody's where none is named.
+#[must_use]
+pub fn signers<'c>(config: &'c Config, subject: &Subject) -> &'c [Signer] {
+    let repository = subject.config.backup.as_ref().and_then(|backup| config.repositories.get(&backup.repository));
+    repository.map_or(&[], |repository| &repository.signers)
+}
+
+/// The servers that make credentials, each logged in to once.
+struct Vaults<'c> {
+    config: &'c Config,
+    http: Rc<Http>,
+    open: RefCell<BTreeMap<Name, Rc<Vault>>>,
+}
+
+impl Vaults<'_> {
+    fn get(&self, name: &Name) -> Option<Rc<Vault>> {
+        let Store::Vault(config) = self.config.stores.get(name)? else { return None };
+        let mut open = self.open.borrow_mut();
+        let new = || Rc::new(Vault::new(name.as_str(), config, Rc::clone(&self.http)));
+        Some(Rc::clone(open.entry(name.clone()).or_insert_with(new)))
+    }
+
+    async fn close(&self) {
+        use crate::store::Store as _;
+        let open: Vec<Rc<Vault>> = self.open.borrow().values().cloned().collect();
+        for vault in open {
+            vault.close().await;
+        }
+    }
+}

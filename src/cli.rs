@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::backup::set::SetId;
 use crate::config::Period;
 
 /// Keeps a Canton Network validator recoverable.
@@ -73,6 +74,14 @@ pub enum Command {
     Check(Check),
     /// Bring the identities of the nodes into their stores, once.
     Sync(Sync),
+    /// Take an ordered, sealed set of each node's databases.
+    Backup(Backup),
+    /// List the identities in the stores and the backup sets in the repositories.
+    List(List),
+    /// Check backup sets as they are stored; with the private age key also what is inside.
+    Verify(Verify),
+    /// Remove the backup sets that retention does not keep.
+    Expire(Expire),
     /// Print the least rights that this configuration needs.
     Policy(Policy),
     /// Print the JSON Schema of the configuration.
@@ -111,6 +120,57 @@ pub struct Sync {
     /// Let another participant (this one, if an id is given) follow the stored one.
     #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true)]
     pub accept_new_identity: Option<Option<String>>,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The nodes; all that have backups where none is named.
+    #[arg(value_name = "NODE")]
+    pub nodes: Vec<String>,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// The node; all of them where none is named.
+    #[arg(value_name = "NODE")]
+    pub node: Option<String>,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct Verify {
+    /// The node; all that have backups where none is named.
+    #[arg(value_name = "NODE")]
+    pub node: Option<String>,
+    /// This set.
+    #[arg(long, value_name = "ID", value_parser = SetId::from_str, conflicts_with_all = ["latest", "all"], requires = "node")]
+    pub set: Option<SetId>,
+    /// The newest set (the default).
+    #[arg(long, conflicts_with = "all")]
+    pub latest: bool,
+    /// Every set.
+    #[arg(long)]
+    pub all: bool,
+    /// A private key that the sets are sealed to (an age key file, or an SSH key): looks inside, too.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// `expire`.
+#[derive(Debug, Args)]
+pub struct Expire {
+    /// The node; all that have backups where none is named.
+    #[arg(value_name = "NODE")]
+    pub node: Option<String>,
+    /// Say of each set what would become of it, and why; remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Remove even more than a quarter of the sets.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `policy`.

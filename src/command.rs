@@ -1,14 +1,22 @@
 //! The commands: one verb each, all returning what to print and what to exit with.
 
+pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod expire;
+pub mod list;
 pub mod policy;
 pub mod schema;
 pub mod sync;
+pub mod verify;
+
+use std::path::PathBuf;
 
 use crate::cli::{Cli, Command, Output};
+use crate::config::Config;
 use crate::error::{Failed, Failure, Fault};
+use crate::harden;
 
 /// What a command leaves behind: a text for stdout and the failures to report.
 #[derive(Debug, Default)]
@@ -59,6 +67,10 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Demo => demo::run(cli.output),
         Command::Check(arguments) => check::run(cli, arguments),
         Command::Sync(arguments) => sync::run(cli, arguments),
+        Command::Backup(arguments) => backup::run(cli, arguments),
+        Command::List(arguments) => list::run(cli, arguments),
+        Command::Verify(arguments) => verify::run(cli, arguments),
+        Command::Expire(arguments) => expire::run(cli, arguments),
         Command::Policy(arguments) => policy::run(cli, arguments),
         Command::Schema => schema::run(),
         Command::Completions { shell } => completions::run(*shell),
@@ -75,6 +87,16 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
             "look at the limits of this user",
         )
     })
+}
+
+/// Locks memory and confines writing to these folders, before any thread starts. Commands of others write where they
+/// have to, so a process that runs some is not confined.
+fn protect(config: &Config, folders: &[PathBuf], runs_commands: bool) -> Result<(), Failed> {
+    let memory = harden::lock_memory(config.process.lock_memory).map_err(|error| Failed::from(&error))?;
+    let files =
+        if runs_commands { "not confined: `exec` runs commands that write" } else { harden::confine(folders) };
+    tracing::info!(memory, files, "process protected");
+    Ok(())
 }
 
 /// Pretty JSON with a newline at its end.

@@ -9,6 +9,10 @@ pub enum Fault {
     Transient,
     /// The dump is not usable, or not the identity that is expected (65).
     Identity,
+    /// A backup set fails its checks (2).
+    Inconsistent,
+    /// A check could not be decided (3).
+    Undecided,
     /// Credentials were refused, or allow more than they should (77).
     Credentials,
     /// The configuration, or what the other side shows to be misconfigured (78).
@@ -24,6 +28,8 @@ impl Fault {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
+            Self::Inconsistent => 2,
+            Self::Undecided => 3,
             Self::Usage => 64,
             Self::Identity => 65,
             Self::Bug => 70,
@@ -33,15 +39,17 @@ impl Fault {
         }
     }
 
-    /// Larger is graver: 70, 78, 77, 65, 75. Several failures exit with the gravest.
+    /// Larger is graver: 70, 78, 77, 65, 2, 3, 75. Several failures exit with the gravest.
     #[must_use]
     pub const fn gravity(self) -> u8 {
         match self {
-            Self::Usage => 6,
-            Self::Bug => 5,
-            Self::Config => 4,
-            Self::Credentials => 3,
-            Self::Identity => 2,
+            Self::Usage => 8,
+            Self::Bug => 7,
+            Self::Config => 6,
+            Self::Credentials => 5,
+            Self::Identity => 4,
+            Self::Inconsistent => 3,
+            Self::Undecided => 2,
             Self::Transient => 1,
         }
     }
@@ -119,9 +127,17 @@ mod tests {
 
     #[test]
     fn the_gravest_comes_first() {
-        let mut faults = [Fault::Transient, Fault::Identity, Fault::Config, Fault::Bug, Fault::Credentials];
+        let mut faults = [
+            Fault::Transient,
+            Fault::Undecided,
+            Fault::Identity,
+            Fault::Config,
+            Fault::Inconsistent,
+            Fault::Bug,
+            Fault::Credentials,
+        ];
         faults.sort_by_key(|fault| std::cmp::Reverse(fault.gravity()));
         let codes: Vec<u8> = faults.iter().map(|fault| fault.exit_code()).collect();
-        assert_eq!(codes, [70, 78, 77, 65, 75]);
+        assert_eq!(codes, [70, 78, 77, 65, 2, 3, 75]);
     }
 }

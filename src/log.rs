@@ -35,6 +35,12 @@ pub fn start(format: LogFormat, level: LogLevel) {
     };
 }
 
+/// True where log lines are JSON.
+#[must_use]
+pub fn is_json() -> bool {
+    FORMAT.get() == Some(&LogFormat::Json)
+}
+
 /// A panic says where it happened and nothing else: its message may quote data.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
@@ -47,7 +53,7 @@ pub fn quiet_panics() {
 /// The failures that ended the command, each with what to do about it; JSON lines where the logs are.
 pub fn failures(failures: &[(String, Failed)]) {
     for (scope, failed) in failures {
-        if FORMAT.get() == Some(&LogFormat::Json) {
+        if is_json() {
             let line = serde_json::json!({
                 "timestamp": jiff::Timestamp::now().to_string(),
                 "level": "ERROR",
@@ -75,6 +81,13 @@ pub fn printable(text: &str) -> String {
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     text.chars().map(|c| if is_odd(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same for a text of several lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| line.split('\t').map(printable).collect::<Vec<_>>().join("\t")).collect();
+    lines.join("\n")
 }
 
 fn write(text: &str) {

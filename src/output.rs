@@ -1,8 +1,11 @@
 //! Results for people: an aligned table on a terminal, plain lines elsewhere.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
+use crate::backup;
+use crate::backup::manifest::Invariant;
 use crate::receipt::Report;
 
 /// The report of a pass.
@@ -33,7 +36,55 @@ pub fn report(report: &Report) -> String {
             row(&store.store, store.outcome, store.version.as_deref());
         }
     }
-    if is_terminal { table(&rows) } else { lines(&rows) }
+    show(&rows)
+}
+
+/// The report of `backup`.
+#[must_use]
+pub fn sets_taken(report: &backup::receipt::Report) -> String {
+    let mut rows = vec![["NODE", "OUTCOME", "SET", "DATABASE", "STORED", "DUMPED", "INVARIANTS"].map(str::to_owned)];
+    for node in &report.nodes {
+        let set = node.set.map_or_else(|| "-".to_owned(), |set| set.to_string());
+        let mut row = |database: &str, stored: String, dumped: String| {
+            let invariants = invariants(&node.invariants);
+            rows.push([
+                node.node.clone(),
+                node.outcome.to_owned(),
+                set.clone(),
+                database.to_owned(),
+                stored,
+                dumped,
+                invariants,
+            ]);
+        };
+        if node.databases.is_empty() {
+            row("-", "-".into(), "-".into());
+        }
+        for database in &node.databases {
+            row(&database.name, size(database.bytes), size(database.plain_bytes));
+        }
+    }
+    show(&rows)
+}
+
+/// `I1=pass I2=pass I3=unknown I4=pass`.
+#[must_use]
+pub fn invariants(invariants: &BTreeMap<String, Invariant>) -> String {
+    let words: Vec<String> =
+        invariants.iter().map(|(name, invariant)| format!("{name}={}", invariant.result.as_str())).collect();
+    if words.is_empty() { "-".into() } else { words.join(" ") }
+}
+
+/// Bytes as they are for scripts, in units for people.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    if std::io::stdout().is_terminal() { indicatif::HumanBytes(bytes).to_string() } else { bytes.to_string() }
+}
+
+/// A table on a terminal, plain lines elsewhere; the first row is the heading.
+#[must_use]
+pub fn show<const N: usize>(rows: &[[String; N]]) -> String {
+    if std::io::stdout().is_terminal() { table(rows) } else { lines(rows) }
 }
 
 /// Columns as wide as their widest cell.

@@ -157,6 +157,12 @@ impl Pass {
         Report { nodes }
     }
 
+    /// The client that all of it shares.
+    #[must_use]
+    pub fn http(&self) -> Rc<Http> {
+        Rc::clone(&self.http)
+    }
+
     /// The nodes of this pass with what `check --live` needs of them.
     pub fn subjects(&self) -> impl Iterator<Item = (&Subject, &Http)> {
         self.subjects.iter().map(|subject| (subject, &*self.http))
@@ -182,7 +188,7 @@ fn open(name: &Name, config: &StoreConfig, http: &Rc<Http>) -> Rc<dyn Store> {
 }
 
 /// Returns when the process is told to end: by its supervisor or at the terminal.
-async fn told_to_end() {
+pub(crate) async fn told_to_end() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;

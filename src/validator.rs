@@ -13,6 +13,7 @@ use crate::config::{self, NamespaceKey};
 use crate::error::{Failure, Fault};
 use crate::http::{self as web, Answer, Exchange, Http};
 use crate::identity::{self, Identities};
+use crate::log::printable;
 use crate::oauth::{self, AccessToken, Claims, TokenSource};
 use crate::retry::{Deadline, retry};
 
@@ -143,6 +144,15 @@ impl Failure for Error {
     }
 }
 
+/// What the app says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppStatus {
+    /// Whether it is ready; `None` where it does not answer.
+    pub is_ready: Option<bool>,
+    /// Its version; `None` where it does not say.
+    pub version: Option<String>,
+}
+
 /// What is asked for, as messages say it.
 const IDENTITIES: &str = "the identities";
 const READYZ: &str = "readyz";
@@ -195,6 +205,26 @@ impl Validator {
             }
             _ => error,
         })
+    }
+
+    /// Whether the app says that it is ready, and which version it is; `None` where it does not say.
+    pub async fn status(&self, http: &Http, deadline: Deadline) -> AppStatus {
+        let ready = self.readyz(http, deadline).await.ok().map(|answer| answer.status.as_u16() == 200);
+        AppStatus { is_ready: ready, version: self.version(http, deadline).await }
+    }
+
+    /// `<base>/version`, which needs no token.
+    async fn version(&self, http: &Http, deadline: Deadline) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let origin = self.origin();
+        let timeout = self.timeout(deadline);
+        let exchange = Exchange { doing: "asking for the version", origin: &origin, cap: 64 * 1024, timeout };
+        let answer = exchange.run(self.get(http, "/version").ok()?).await.ok()?;
+        let version = serde_json::from_slice::<Version>(&answer.body).ok()?.version;
+        (answer.status.as_u16() == 200 && (1..=64).contains(&version.len())).then(|| printable(&version))
     }
 
     /// The token's public claims, for `check --live`.

@@ -79,7 +79,7 @@ pub struct Object {
 }
 
 impl Repository {
-    /// Opens a repository with the credentials of the process's environment. Creates a folder; asks no server yet.
+    /// Opens a repository with the credentials of the process's environment. Touches nothing yet.
     pub fn open(name: &str, config: &config::Repository, http: &Http) -> Result<Self, Error> {
         let environment: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -95,10 +95,7 @@ impl Repository {
         environment: &Environment,
     ) -> Result<Self, Error> {
         let place = match config.url.folder() {
-            Some(root) => Place::Folder(Folder::open(root).map_err(|source| {
-                let doing = Doing { repository: name.to_owned(), verb: "creating the folder of", key: "it".into() };
-                Error::Io { doing, source }
-            })?),
+            Some(root) => Place::Folder(Folder::new(root)),
             None => Place::Cloud(open::cloud(name, config, http, environment)?),
         };
         Ok(Self { name: name.into(), url: config.url.clone(), lock_expiry: config.lock_expiry.0, place })

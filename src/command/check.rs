@@ -1,11 +1,12 @@
 //! `check`: what is wrong with the configuration, and with `--live`, what is wrong with the world.
 
+mod backups;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::sync::protect;
-use super::{Done, json, runtime};
+use super::{Done, backup, json, protect, runtime};
 use crate::cli::{Check, Cli, Output};
 use crate::config::{self, Config, Findings, Reference};
 use crate::error::{Failed, Failure as _, Fault};
@@ -146,12 +147,13 @@ fn summary(config: &Config) -> String {
 }
 
 fn try_all(config: &Config) -> Result<Vec<Tried>, Failed> {
-    protect(config, &[], true)?;
+    protect(config, &[], backup::runs_commands(config, &[]))?;
     let pass = Pass::new(config, &[]);
     Ok(runtime()?.block_on(async {
         let mut tried = Vec::new();
         for (subject, http) in pass.subjects() {
             try_node(subject, http, &mut tried).await;
+            backups::try_backup(config, subject, http, &mut tried).await;
         }
         pass.close().await;
         tried
@@ -213,11 +215,19 @@ impl Tried {
         Self { what, result: "fail", message: failed.message.clone(), fix: failed.hint.clone(), failed: Some(failed) }
     }
 
+    fn unwise(what: String, message: String, fix: String) -> Self {
+        Self { result: "warn", fix: Some(fix), ..Self::fine(what, message) }
+    }
+
+    fn unknown(what: String, message: String) -> Self {
+        Self { result: "unknown", ..Self::fine(what, message) }
+    }
+
     fn of(what: String, note: Note) -> Self {
         match note {
             Note::Fine(message) => Self::fine(what, message),
-            Note::Unwise(message, fix) => Self { result: "warn", fix: Some(fix), ..Self::fine(what, message) },
-            Note::Unknown(message) => Self { result: "unknown", ..Self::fine(what, message) },
+            Note::Unwise(message, fix) => Self::unwise(what, message, fix),
+            Note::Unknown(message) => Self::unknown(what, message),
             Note::TooMuch(message, fix) | Note::TooLittle(message, fix) => {
                 Self::failed(what, Failed::new(Fault::Credentials, message, fix))
             }

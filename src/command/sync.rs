@@ -1,10 +1,11 @@
 //! `sync`: one pass over the nodes.
 
-use super::{Done, json, runtime};
+use std::path::PathBuf;
+
+use super::{Done, json, protect, runtime};
 use crate::cli::{Cli, Output, Sync};
 use crate::config::{self, Config, Name, Store};
 use crate::error::{Failed, Fault};
-use crate::harden;
 use crate::output;
 use crate::receipt::Report;
 use crate::store::Place;
@@ -28,7 +29,8 @@ fn pass(cli: &Cli, arguments: &Sync) -> Result<Report, Failed> {
     };
     let config = config::load(&cli.config).map_err(|error| Failed::from(&error))?;
     let nodes = chosen(&config, &arguments.nodes)?;
-    protect(&config, &nodes, arguments.dry_run)?;
+    let folders = if arguments.dry_run { Vec::new() } else { folders(&config, &nodes) };
+    protect(&config, &folders, false)?;
     // Dropping the runtime drops every connection with what its buffers hold: only then is anything printed.
     Ok(runtime()?.block_on(Pass::new(&config, &nodes).run(options)))
 }
@@ -46,12 +48,10 @@ pub(super) fn chosen(config: &Config, names: &[String]) -> Result<Vec<Name>, Fai
         .collect()
 }
 
-/// Locks memory and confines writing to the `file` stores' folders, before any thread starts.
-pub(super) fn protect(config: &Config, nodes: &[Name], is_read_only: bool) -> Result<(), Failed> {
-    let memory = harden::lock_memory(config.process.lock_memory).map_err(|error| Failed::from(&error))?;
+/// The folders of the `file` stores that these nodes are kept in.
+fn folders(config: &Config, nodes: &[Name]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
-    let chosen = config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name));
-    for (name, node) in chosen.filter(|_| !is_read_only) {
+    for (name, node) in config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name)) {
         for store in &node.identity.stores {
             if let Some(Store::File(file)) = config.stores.get(store) {
                 let place = Place { node: name.as_str(), network: node.network.as_deref().unwrap_or_default() };
@@ -63,9 +63,7 @@ pub(super) fn protect(config: &Config, nodes: &[Name], is_read_only: bool) -> Re
             }
         }
     }
-    let files = harden::confine(&folders);
-    tracing::info!(memory, files, "process protected");
-    Ok(())
+    folders
 }
 
 fn done(report: &Report, format: Output) -> Done {

@@ -162,7 +162,8 @@ impl Facts {
 }
 
 /// RFC 3339, UTC, whole seconds.
-fn rfc3339(at: Timestamp) -> String {
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 

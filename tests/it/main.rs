@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::pedantic)]
 
 mod attacks;
+mod backup;
 mod config;
 mod demo;
 mod docs;

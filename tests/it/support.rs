@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod age;
+pub mod backup;
 pub mod client;
 pub mod dump;
 pub mod idkeep;

@@ -31,10 +31,9 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, and creates it for its owner alone where it is missing.
-    pub fn open(root: PathBuf) -> io::Result<Self> {
-        create_folder(&root)?;
-        Ok(Self { root })
+    /// The folder at this path; it is created, for its owner alone, by whoever writes first.
+    pub const fn new(root: PathBuf) -> Self {
+        Self { root }
     }
 
     /// The file of a key.

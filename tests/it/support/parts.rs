@@ -48,6 +48,14 @@ pub fn tool(name: &str) -> PathBuf {
     found.unwrap_or_else(|| missing(Path::new(name)))
 }
 
+/// A shared library of the system's, such as `faketime/libfaketime.so.1`.
+pub fn library(name: &str) -> PathBuf {
+    let lib = Path::new("/usr/lib");
+    let folders = std::fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.path());
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| missing(&lib.join(name)))
+}
+
 fn present(path: PathBuf) -> PathBuf {
     if path.exists() { path } else { missing(&path) }
 }

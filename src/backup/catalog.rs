@@ -1,0 +1,180 @@
+//! The catalogue: what a repository holds of one node, as its listing and its manifests say.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::{self, Manifest};
+use super::repository::{self, Object, Repository};
+use super::set::SetId;
+use super::{sign, verify};
+use crate::config::Signer;
+
+/// Small documents that are fetched at the same time.
+const AT_ONCE: usize = 8;
+
+/// Everything of one node.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Sets with a manifest, oldest first.
+    pub sets: Vec<Entry>,
+    /// Runs that were rejected, oldest first, with their files.
+    pub rejected: Vec<(SetId, Vec<Object>)>,
+    /// Runs that are under way, or whose end nobody has cleaned up.
+    pub pending: Vec<SetId>,
+}
+
+/// One set.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its id.
+    pub id: SetId,
+    /// Whether it can be believed.
+    pub state: State,
+    /// Its manifest, where it can be read.
+    pub manifest: Option<Manifest>,
+    /// Hex SHA-256 of `manifest.json` as stored.
+    pub sha256: String,
+    /// Its files, names relative to the set's folder.
+    pub files: Vec<Object>,
+    /// When it last passed `verify`.
+    pub verified_at: Option<Timestamp>,
+}
+
+/// Whether a set can be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "reason")]
+pub enum State {
+    /// Every object of its manifest is there, in its size.
+    Whole,
+    /// Something is missing or cannot be read.
+    Broken(String),
+    /// None of the configured signers signed it.
+    Unbelieved(String),
+}
+
+impl Entry {
+    /// When the set's first snapshot was taken: the age of what it holds.
+    #[must_use]
+    pub fn snapshot_at(&self) -> Timestamp {
+        let snapshots = self.manifest.iter().flat_map(|manifest| &manifest.databases).map(|dump| dump.snapshot_at);
+        snapshots.min().unwrap_or_else(|| self.id.started_at())
+    }
+
+    /// True where the set counts as a backup.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.state == State::Whole
+    }
+}
+
+impl Catalog {
+    /// Reads it.
+    pub async fn read(
+        repository: &Rc<Repository>,
+        node: &str,
+        signers: &[Signer],
+    ) -> Result<Self, repository::Error> {
+        let mut folders: BTreeMap<SetId, Vec<Object>> = BTreeMap::new();
+        for object in repository.list(node).await? {
+            let Some((folder, name)) = object.name.split_once('/') else { continue };
+            // What is not named as we name it is not ours.
+            let Ok(id) = folder.parse::<SetId>() else { continue };
+            folders.entry(id).or_default().push(Object { name: name.to_owned(), ..object.clone() });
+        }
+        let mut catalog = Self::default();
+        let mut with_manifest = Vec::new();
+        for (id, files) in folders {
+            let has = |name: &str| files.iter().any(|file| file.name == name);
+            if has("manifest.json") {
+                with_manifest.push((id, files));
+            } else if has("rejected.json") {
+                catalog.rejected.push((id, files));
+            } else {
+                catalog.pending.push(id);
+            }
+        }
+        let entries = with_manifest.into_iter().map(|(id, files)| entry(repository, node, id, files, signers));
+        catalog.sets = stream::iter(entries).buffered(AT_ONCE).try_collect().await?;
+        Ok(catalog)
+    }
+
+    /// Sets that count as backups, oldest first.
+    pub fn whole(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.sets.iter().filter(|entry| entry.is_whole())
+    }
+}
+
+async fn entry(
+    repository: &Rc<Repository>,
+    node: &str,
+    id: SetId,
+    files: Vec<Object>,
+    signers: &[Signer],
+) -> Result<Entry, repository::Error> {
+    let key = |name: &str| format!("{node}/{id}/{name}");
+    let bytes = repository.read(&key("manifest.json"), manifest::MAX_BYTES).await?.unwrap_or_default();
+    let sha256 = base16ct::lower::encode_string(&Sha256::digest(&bytes));
+    let manifest = Manifest::parse(&bytes);
+    let signature = repository.read(&key("manifest.json.sig"), manifest::MAX_BYTES).await?;
+    let state = match &manifest {
+        Err(error) => State::Broken(format!("its manifest cannot be read: {error}")),
+        Ok(manifest) => match unbelieved(signers, signature.as_ref(), &bytes) {
+            Some(reason) => State::Unbelieved(reason),
+            None => state(manifest, node, id, &files),
+        },
+    };
+    let verified_at = verified_at(repository, node, id, &files).await?;
+    Ok(Entry { id, state, manifest: manifest.ok(), sha256, files, verified_at })
+}
+
+/// Why a manifest is not believed.
+fn unbelieved(signers: &[Signer], signature: Option<&Bytes>, manifest: &[u8]) -> Option<String> {
+    if signers.is_empty() {
+        return None;
+    }
+    match signature {
+        None => Some("it is not signed".into()),
+        Some(signature) => sign::verify(signature, manifest, signers).err().map(|error| error.to_string()),
+    }
+}
+
+fn state(manifest: &Manifest, node: &str, id: SetId, files: &[Object]) -> State {
+    if manifest.node != node || manifest.set != id {
+        return State::Broken(format!("its manifest is that of {}/{}", manifest.node, manifest.set));
+    }
+    for dump in &manifest.databases {
+        match files.iter().find(|file| file.name == dump.file) {
+            None => return State::Broken(format!("{} is missing", dump.file)),
+            Some(file) if file.bytes != dump.bytes => {
+                return State::Broken(format!("{} has {} bytes, not {}", dump.file, file.bytes, dump.bytes));
+            }
+            Some(_) => {}
+        }
+    }
+    State::Whole
+}
+
+/// When the newest `verify-<time>.json` without a failure was written.
+async fn verified_at(
+    repository: &Rc<Repository>,
+    node: &str,
+    id: SetId,
+    files: &[Object],
+) -> Result<Option<Timestamp>, repository::Error> {
+    let mut names: Vec<&str> =
+        files.iter().map(|file| file.name.as_str()).filter(|name| name.starts_with("verify-")).collect();
+    names.sort_unstable();
+    for name in names.iter().rev() {
+        let bytes = repository.read(&format!("{node}/{id}/{name}"), manifest::MAX_BYTES).await?.unwrap_or_default();
+        if let Some(at) = verify::passed_at(&bytes) {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,146 @@
+//! Why a run of a node's backup did not end in a set.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::manifest::{Invariant, Outcome};
+use super::postgres::{Waiter, credentials};
+use super::set::SetId;
+use super::{manifest, plan, postgres, repository, sign, stream};
+use crate::error::{Failure, Fault};
+use crate::{seal, secret};
+
+/// Why there is no new set. Holds no word of a server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node has no backups; the command line was checked before.
+    #[error("this node has no backups configured")]
+    Unconfigured,
+    /// The databases cannot be ordered; the configuration was checked before.
+    #[error("{0}")]
+    Plan(plan::Mistake),
+    /// The repository's own reason.
+    #[error(transparent)]
+    Repository(#[from] repository::Error),
+    /// The database's own reason.
+    #[error("{database}")]
+    Database { database: String, source: postgres::Error },
+    /// The credentials that were made for the dump.
+    #[error("{database}")]
+    Credentials { database: String, source: credentials::Error },
+    /// The stream's own reason.
+    #[error(transparent)]
+    Stream(#[from] stream::Error),
+    /// A recipient that is none.
+    #[error(transparent)]
+    Seal(#[from] seal::Error),
+    /// The signing key cannot be read.
+    #[error("reading the key that signs manifests")]
+    SignKey(#[from] secret::Error),
+    /// The signing key cannot be used.
+    #[error("signing the manifest")]
+    Sign(#[from] sign::Error),
+    /// The order is broken, whatever the plan said.
+    #[error("nothing was published: {0}")]
+    Order(#[from] manifest::Error),
+    /// The data itself says that the set is not consistent.
+    #[error("set {set} is rejected: {}", broken(invariants))]
+    Rejected { set: SetId, invariants: BTreeMap<String, Invariant> },
+    /// A standby has not yet seen what the validator refers to.
+    #[error("{database}: the standby lags behind the validator app: {reason}")]
+    StandbyLags { database: String, reason: String },
+    /// Others wait for the locks of our dump.
+    #[error("{database}: gave way, as others have waited for more than {}: {}", crate::config::Period(*after), waiting(waiters))]
+    GaveWay { database: String, after: Duration, waiters: Vec<Waiter> },
+    /// The folder belongs to another participant's sets.
+    #[error("{node}/node.json says that this folder holds sets of {stored}, the database is {found}'s")]
+    AnotherParticipant { node: String, stored: String, found: String },
+    /// Another run took the lock over.
+    #[error("the lock was lost: this run gave no sign for too long, and another one took over")]
+    LockLost,
+    /// A signal.
+    #[error("told to end before the set was whole")]
+    Interrupted,
+    /// What was stored is not there.
+    #[error("{file} is not in the repository as it was stored ({found})")]
+    Vanished { file: String, found: String },
+    /// A manifest is there already.
+    #[error("set {0} has a manifest already: another run wrote it")]
+    Taken(SetId),
+}
+
+impl Error {
+    /// A database's failure, with its name.
+    pub fn of(database: &str) -> impl Fn(postgres::Error) -> Self {
+        let database = database.to_owned();
+        move |source| Self::Database { database: database.clone(), source }
+    }
+}
+
+fn broken(invariants: &BTreeMap<String, Invariant>) -> String {
+    let broken = invariants.iter().filter(|(_, invariant)| invariant.result == Outcome::Fail);
+    let broken: Vec<String> = broken.map(|(name, invariant)| format!("{name} fails: {}", invariant.reason)).collect();
+    broken.join("; ")
+}
+
+fn waiting(waiters: &[Waiter]) -> String {
+    let mut text = String::new();
+    for waiter in waiters {
+        let Waiter { pid, user, application, seconds } = waiter;
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}process {pid} (user `{user}`, `{application}`) for {seconds} s");
+    }
+    format!("others wait for a lock that the dump holds: {text}")
+}
+
+impl Failure for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unconfigured | Self::Plan(_) => Fault::Config,
+            Self::Repository(error) => error.fault(),
+            Self::Database { source, .. } => source.fault(),
+            Self::Credentials { source, .. } => source.fault(),
+            Self::Stream(error) => error.fault(),
+            Self::Seal(error) => error.fault(),
+            Self::SignKey(error) => error.fault(),
+            Self::Sign(error) => error.fault(),
+            Self::Order(_) | Self::Rejected { .. } => Fault::Inconsistent,
+            Self::AnotherParticipant { .. } => Fault::Identity,
+            Self::StandbyLags { .. }
+            | Self::GaveWay { .. }
+            | Self::LockLost
+            | Self::Interrupted
+            | Self::Vanished { .. }
+            | Self::Taken(_) => Fault::Transient,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unconfigured | Self::Plan(_) => "`idkeep check` names the mistake".into(),
+            Self::Repository(error) => return error.hint(),
+            Self::Database { source, .. } => return source.hint(),
+            Self::Credentials { source, .. } => return source.hint(),
+            Self::Stream(error) => return error.hint(),
+            Self::Seal(error) => return error.hint(),
+            Self::SignKey(error) => return error.hint(),
+            Self::Sign(error) => return error.hint(),
+            Self::Order(_) => "please report it: the order is checked before anything is dumped".into(),
+            Self::Rejected { .. } => {
+                "the set is kept as `rejected.json` and is no backup; the earlier sets are untouched: see the page \"Database backups\" of the documentation".into()
+            }
+            Self::StandbyLags { .. } => "dump the participant from its primary, or give the standby time".into(),
+            Self::GaveWay { .. } => {
+                "run it when no schema change is under way, or raise `yield_after`; the node was not held up any longer".into()
+            }
+            Self::AnotherParticipant { .. } => {
+                "two clusters must not share a node's name; after a reset of the network use another `url` prefix, or move the node's folder away".into()
+            }
+            Self::LockLost => "is this machine suspended, or cut off from the repository? see `lock_expiry`".into(),
+            Self::Interrupted => "run it again: nothing of it is left that counts".into(),
+            Self::Vanished { .. } => "who else writes to or cleans up this bucket?".into(),
+            Self::Taken(_) => "does another idkeep run with this node's name?".into(),
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! `check --live` for backups: each repository looked into, each database logged in to, nothing changed.
+
+use std::rc::Rc;
+
+use super::Tried;
+use crate::backup::catalog::Catalog;
+use crate::backup::postgres::{self, Session, Target};
+use crate::backup::repository::Repository;
+use crate::backup::{self};
+use crate::config::{Config, Database, Signer};
+use crate::error::Failed;
+use crate::http::Http;
+use crate::sync::Subject;
+
+/// Tries what a node's backup needs.
+pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
+    let Some(backup) = &subject.config.backup else { return };
+    let node = subject.name.as_str();
+    let what = format!("{node}: repository {}", backup.repository);
+    match backup::repository_of(config, subject, http) {
+        None => {}
+        Some(Ok(repository)) => tried.push(look_into(&repository, node, what, backup::signers(config, subject)).await),
+        Some(Err(error)) => tried.push(Tried::failed(what, Failed::from(&error))),
+    }
+    for database in &backup.databases {
+        let what = format!("{node}: database {}", database.name);
+        if database.pg_dump.credentials.is_some() {
+            // Asking for credentials makes a user, and looking is to change nothing.
+            let message = "its credentials are made for each dump, so it is not tried here";
+            tried.push(Tried::unknown(what, message.into()));
+            continue;
+        }
+        match log_in(node, database).await {
+            Ok((server, is_superuser)) => {
+                if is_superuser {
+                    tried.push(Tried::unwise(
+                        what.clone(),
+                        "the user is a superuser, and a dump needs only to read".into(),
+                        "`idkeep policy postgres` prints a role that may do no more".into(),
+                    ));
+                }
+                tried.push(Tried::fine(what, server));
+            }
+            Err(error) => tried.push(Tried::failed(what, Failed::from(&error))),
+        }
+    }
+}
+
+async fn look_into(repository: &Rc<Repository>, node: &str, what: String, signers: &[Signer]) -> Tried {
+    match Catalog::read(repository, node, signers).await {
+        Ok(catalog) => {
+            let whole = catalog.whole().count();
+            let others = catalog.sets.len() - whole;
+            Tried::fine(what, format!("{whole} whole sets, {others} that are not, {} rejected", catalog.rejected.len()))
+        }
+        Err(error) => Tried::failed(what, Failed::from(&error)),
+    }
+}
+
+async fn log_in(node: &str, database: &Database) -> Result<(String, bool), postgres::Error> {
+    let target = Target::resolve(database, None).await?;
+    let mut session = Session::open(&target, &format!("idkeep/{node}/{}/check", database.name)).await?;
+    let server = session.server().await?;
+    session.close().await;
+    let dump = target.check_client(&server).await?;
+    let standby = if server.is_standby { ", a standby" } else { "" };
+    let name = target.database();
+    let size = indicatif::HumanBytes(server.database_bytes);
+    let message = format!("`{name}` on PostgreSQL {}{standby}, {size}, pg_dump {dump}", server.version);
+    Ok((message, server.is_superuser))
+}

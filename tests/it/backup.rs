@@ -1,0 +1,6 @@
+//! Backups: whole runs of the real binary against real servers.
+
+mod consistent;
+mod faults;
+mod order;
+mod whole;
