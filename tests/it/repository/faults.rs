@@ -55,15 +55,14 @@ fn a_connection_cut_in_the_middle_of_a_part_sends_that_part_again_and_no_other()
         local(async {
             let repository = Rc::new(bucket.repository_at(&origin(proxy.address)));
             let parts = [bytes(PART, 1), bytes(PART, 2), bytes(PART, 3), bytes(PART, 4), bytes(7, 5)];
-            upload(&repository, &parts, async |index| match index {
-                1 => {
+            upload(&repository, &parts, async |index| {
+                if index == 1 {
                     // Whatever is on its way breaks, and new connections break once more.
                     proxy.set(fault);
                     proxy.break_off();
                     proxy.broken(2).await;
                     proxy.set(Fault::None);
                 }
-                _ => {}
             })
             .await;
             assert_eq!(digest(&repository, "node/set/dump").await, sha256(&parts));
@@ -78,7 +77,7 @@ fn a_busy_server_is_asked_again() {
     let bucket = S3::shared().bucket();
     let turns = Arc::new(AtomicUsize::new(0));
     let busy = relay(bucket.s3.address, move |seen| {
-        let is_turn = seen.method != "HEAD" && turns.fetch_add(1, Ordering::SeqCst) % 3 == 0;
+        let is_turn = seen.method != "HEAD" && turns.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         let page = "<Error><Code>SlowDown</Code></Error>";
         is_turn.then(|| Reply::new(503, "application/xml", page))
     });
@@ -105,7 +104,7 @@ fn an_answer_that_is_lost_is_not_taken_for_another_writers_success() {
             let is_marked = is_create || is_complete;
             let reply = crate::support::s3::forward(&client, to, seen).await;
             // Done by the server, and then the connection breaks: each time once.
-            if is_marked && lost.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if is_marked && lost.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return Reply::with_steps(200, "text/plain", [Step::Cut]).header("content-length", "100");
             }
             reply
