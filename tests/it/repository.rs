@@ -1,5 +1,6 @@
 //! A repository: objects that are whole or not there, one writer per node, nothing left behind.
 
+mod clouds;
 mod faults;
 mod files;
 mod lock;

@@ -138,12 +138,14 @@ impl Own {
             lost: SetOnce::new(),
             stop: Notify::new(),
         };
-        // Who looked long ago may have created a generation that others had, gave back and removed.
-        if let Some(newer) = own.newer().await? {
-            let _ = own.write_released().await;
-            return Err(held(repository, node, read(repository, node, newer).await?.as_ref()));
+        // The first sign of life: who may not give it would be taken for dead. And who looked long ago may have created
+        // a generation that others had, gave back and removed.
+        if own.beat_once().await? {
+            return Ok(own);
         }
-        Ok(own)
+        let newer = own.newer().await?.unwrap_or(generation);
+        let _ = own.write_released().await;
+        Err(held(repository, node, read(repository, node, newer).await?.as_ref()))
     }
 
     /// Gives a sign of life, again and again, until the lock is another's or given back.

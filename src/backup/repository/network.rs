@@ -248,6 +248,56 @@ mod tests {
         }
     }
 
+    fn request(method: &str, uri: &str) -> HttpRequest {
+        http::Request::builder().method(method).uri(uri).body(HttpRequestBody::empty()).unwrap()
+    }
+
+    fn told(error: &HttpError) -> String {
+        match std::error::Error::source(error).and_then(|source| source.downcast_ref::<Refusal>()) {
+            Some(Refusal::Unanswered(error)) => error.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_silent_is_given_up() {
+        // The kernel accepts, and nobody answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", silent.local_addr().unwrap());
+        let network = network(&origin);
+        let error = network.call(request("GET", &format!("{origin}/bucket/key"))).await.unwrap_err();
+        assert_eq!(told(&error), format!("asking the server: {origin}: no whole answer within 30s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_falls_silent_is_given_up_however_slow_its_reader_was() {
+        use hyper::body::{Body, Frame};
+        use std::pin::Pin;
+        use std::task::{Context, Poll};
+
+        struct Once(Option<bytes::Bytes>);
+        impl Body for Once {
+            type Data = bytes::Bytes;
+            type Error = std::io::Error;
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<bytes::Bytes>, std::io::Error>>> {
+                self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+            }
+        }
+        let body = reqwest::Body::wrap(Once(Some("first".into())));
+        let mut body = Timed::new(body, "https://s3".into(), LEAST);
+        tokio::time::sleep(LEAST * 10).await;
+        let first = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "first");
+        tokio::time::sleep(LEAST * 10).await;
+        let asked_at = tokio::time::Instant::now();
+        let error = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.unwrap().unwrap_err();
+        assert_eq!(told(&error), "asking the server: https://s3: no whole answer within 30s");
+        assert!(asked_at.elapsed() >= LEAST);
+    }
+
     #[test]
     fn the_time_limit_follows_from_the_size() {
         let parts = |method: &str, uri: &str| {

@@ -3,6 +3,8 @@
 //! From the environment come credentials and the region, never an address or a switch that would change what the
 //! configuration says.
 
+mod profile;
+
 use std::sync::Arc;
 
 use object_store::RetryConfig;
@@ -13,7 +15,8 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use super::network::Network;
 use super::{Cloud, Error};
 use crate::config::{Address, Repository, RepositoryKind};
-use crate::http::Http;
+use crate::http::{self as web, Http};
+use profile::{Profile, value};
 
 /// Variables, as `(NAME, value)`.
 pub type Environment = [(String, String)];
@@ -72,6 +75,9 @@ fn s3(name: &str, config: &Repository, network: Network, environment: &Environme
             builder = builder.with_config(key, value);
         }
     }
+    if let Some(profile) = from_file(name, environment)? {
+        builder = builder.with_credentials(Arc::new(profile));
+    }
     if let Some(region) = &config.region {
         builder = builder.with_region(region);
     }
@@ -90,6 +96,26 @@ fn s3(name: &str, config: &Repository, network: Network, environment: &Environme
         None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
     };
     built(name, builder.build())
+}
+
+/// The file of AWS's own tools comes after what the environment says itself, and before the machine's role.
+fn from_file(name: &str, environment: &Environment) -> Result<Option<Profile>, Error> {
+    const FIRST: [&str; 4] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    if FIRST.iter().any(|name| value(environment, name).is_some()) {
+        return Ok(None);
+    }
+    let found = Profile::find(environment)
+        .map_err(|error| Error::Client { repository: name.to_owned(), source: web::Error::File(error) })?;
+    if found.is_none() && value(environment, "AWS_PROFILE").is_some() {
+        let fix = "idkeep reads `aws_access_key_id` and `aws_secret_access_key` of a profile, and no other kind";
+        return Err(setup(name, "the profile that AWS_PROFILE names has no keys in the credentials file", fix));
+    }
+    Ok(found)
 }
 
 fn gs(name: &str, config: &Repository, network: Network, environment: &Environment) -> Result<Arc<dyn Cloud>, Error> {

@@ -118,10 +118,11 @@ impl Upload {
         }
         let stored = repository.size(&key).await?.unwrap_or(0);
         if stored == sent {
-            Ok(())
-        } else {
-            Err(Error::Incomplete { doing: repository.doing(WRITING, &key), sent, stored })
+            return Ok(());
         }
+        // Whoever may not remove it leaves it to the next run: its set is never ended.
+        let _ = repository.remove(&key).await;
+        Err(Error::Incomplete { doing: repository.doing(WRITING, &key), sent, stored })
     }
 
     /// Leaves no object and no parts.
@@ -230,4 +231,86 @@ pub async fn abort(repository: &Repository, cloud: &Arc<dyn Cloud>, key: &str, i
 /// Several tries, each with the time that a slow line needs.
 fn patience(bytes: usize) -> Duration {
     PATIENCE.max(Duration::from_secs(bytes as u64 / (64 << 10)))
+}
+
+#[cfg(test)]
+mod strict;
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use object_store::{ObjectStoreExt as _, WriteMultipart};
+    use tokio::task::LocalSet;
+
+    use super::strict::Strict;
+    use super::*;
+    use crate::error::Failure as _;
+
+    /// More than 10,000 parts of the size that `object_store` takes by default.
+    const WHOLE: u64 = 50 << 30;
+
+    async fn upload(cloud: &Strict, key: &str, part_bytes: usize) -> (Rc<Repository>, Upload) {
+        let repository = Rc::new(Repository {
+            name: "dr".into(),
+            url: "s3://bucket/prefix".parse().unwrap(),
+            lock_expiry: Duration::from_mins(1),
+            place: Place::Cloud(Arc::new(cloud.clone())),
+        });
+        let mut pending = Pending::begin(&repository, "node", Timestamp::now()).await.unwrap();
+        let upload = repository.upload(key, part_bytes, &mut pending).await.unwrap();
+        (repository, upload)
+    }
+
+    /// Pushes clones of one part until the whole is sent, or no more is taken.
+    async fn push(upload: &mut Upload, part_bytes: usize, whole: u64) -> Result<(), Error> {
+        let part = Bytes::from(vec![0; part_bytes]);
+        let mut left = whole;
+        while left > 0 {
+            let next = usize::try_from(left).unwrap().min(part_bytes);
+            upload.push(part.slice(..next)).await?;
+            left -= next as u64;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_needs_more_than_10000_parts_of_the_usual_size_fits_into_ours() {
+        let cloud = Strict::default();
+        // As a control: object_store's own writer, at its own size, is refused.
+        let mut writer = WriteMultipart::new(cloud.put_multipart(&Path::from("control")).await.unwrap());
+        let part = Bytes::from(vec![0; 5 << 20]);
+        for _ in 0..WHOLE / (5 << 20) {
+            writer.put(part.clone());
+        }
+        assert!(writer.finish().await.is_err());
+        let cloud = Strict::default();
+        let local = LocalSet::new();
+        let work = async {
+            let size = part_bytes(WHOLE);
+            let (repository, mut upload) = upload(&cloud, "node/set/dump", size).await;
+            push(&mut upload, size, WHOLE).await.unwrap();
+            upload.commit().await.unwrap();
+            assert_eq!(repository.size("node/set/dump").await.unwrap(), Some(WHOLE));
+        };
+        local.run_until(work).await;
+        assert!(cloud.parts() <= 5001, "{}", cloud.parts());
+    }
+
+    #[tokio::test]
+    async fn more_parts_than_there_may_be_are_refused_before_the_server_is_asked() {
+        let cloud = Strict::default();
+        let work = async {
+            let (_repository, mut upload) = upload(&cloud, "node/set/dump", 8 << 20).await;
+            push(&mut upload, 8 << 20, (8 << 20) * MAX_PARTS as u64).await.unwrap();
+            let error = upload.push(Bytes::from_static(b"one more")).await.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "repository dr: writing node/set/dump: it does not fit into 10000 parts of 8388608 bytes"
+            );
+            assert!(error.hint().unwrap().contains("twice its size"));
+            upload.abort().await;
+        };
+        LocalSet::new().run_until(work).await;
+        assert_eq!(cloud.parts(), 0, "what was sent is gone");
+    }
 }

@@ -1,6 +1,7 @@
 //! Connections that break, servers that are busy, gone, full, or not what the configuration says.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +12,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{digest, sha256, told};
+use crate::support::idkeep::write_private;
 use crate::support::pki::Pki;
 use crate::support::proxy::{Fault, FaultProxy, refused};
-use crate::support::s3::{S3, apart, bytes, credentials, is_whole, local, relay};
-use crate::support::server::{Reply, Server, Step, Tls};
+use crate::support::s3::{S3, bytes, credentials, is_whole, local, relay};
+use crate::support::server::{Reply, Seen, Server, Step, Tls};
 
 const PART: usize = 5 << 20;
 
@@ -53,15 +55,14 @@ fn a_connection_cut_in_the_middle_of_a_part_sends_that_part_again_and_no_other()
         local(async {
             let repository = Rc::new(bucket.repository_at(&origin(proxy.address)));
             let parts = [bytes(PART, 1), bytes(PART, 2), bytes(PART, 3), bytes(PART, 4), bytes(7, 5)];
-            upload(&repository, &parts, async |index| match index {
-                1 => {
+            upload(&repository, &parts, async |index| {
+                if index == 1 {
                     // Whatever is on its way breaks, and new connections break once more.
                     proxy.set(fault);
                     proxy.break_off();
                     proxy.broken(2).await;
                     proxy.set(Fault::None);
                 }
-                _ => {}
             })
             .await;
             assert_eq!(digest(&repository, "node/set/dump").await, sha256(&parts));
@@ -76,7 +77,7 @@ fn a_busy_server_is_asked_again() {
     let bucket = S3::shared().bucket();
     let turns = Arc::new(AtomicUsize::new(0));
     let busy = relay(bucket.s3.address, move |seen| {
-        let is_turn = seen.method != "HEAD" && turns.fetch_add(1, Ordering::SeqCst) % 3 == 0;
+        let is_turn = seen.method != "HEAD" && turns.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         let page = "<Error><Code>SlowDown</Code></Error>";
         is_turn.then(|| Reply::new(503, "application/xml", page))
     });
@@ -103,7 +104,7 @@ fn an_answer_that_is_lost_is_not_taken_for_another_writers_success() {
             let is_marked = is_create || is_complete;
             let reply = crate::support::s3::forward(&client, to, seen).await;
             // Done by the server, and then the connection breaks: each time once.
-            if is_marked && lost.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if is_marked && lost.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return Reply::with_steps(200, "text/plain", [Step::Cut]).header("content-length", "100");
             }
             reply
@@ -114,7 +115,12 @@ fn an_answer_that_is_lost_is_not_taken_for_another_writers_success() {
         assert!(repository.create("node/once", "ours".into()).await.unwrap());
         bucket.put("prefix/node/theirs", b"theirs");
         assert!(!repository.create("node/theirs", "ours".into()).await.unwrap());
+        let parts = [bytes(PART, 1), bytes(9, 2)];
+        upload(&repository, &parts, async |_| {}).await;
+        assert_eq!(digest(&repository, "node/set/dump").await, sha256(&parts));
     });
+    let completed = server.seen().iter().filter(|seen| is_complete(seen)).count();
+    assert_eq!(completed, 2, "asked for once more, after the answer was lost");
 }
 
 #[test]
@@ -147,6 +153,10 @@ fn a_stream_never_goes_on_in_another_version() {
         let (code, message, _) = told(last.unwrap());
         assert_eq!((code, message.contains("another writer was there first")), (75, true), "{message}");
     });
+}
+
+fn is_complete(seen: &Seen) -> bool {
+    seen.method == "POST" && seen.query.as_ref().is_some_and(|query| query.starts_with("uploadId"))
 }
 
 /// A server that gives one answer to everything.
@@ -202,7 +212,7 @@ fn a_missing_bucket_is_told_by_the_real_server_too() {
 fn a_certificate_that_is_not_trusted_is_a_mistake_of_the_configuration() {
     let bucket = S3::shared().bucket();
     let pki = Pki::new();
-    let server = Server::start(Some(Tls::of(&pki).config), |_| std::future::ready(Reply::empty(200)));
+    let server = Server::start(Some(Tls::of(&pki).config), |_| std::future::ready(Reply::empty(403)));
     local(async {
         let config = bucket.config(&server.origin(), json!({}));
         let repository = Repository::open_with("dr", &config, &Http::default(), &credentials()).unwrap();
@@ -211,9 +221,9 @@ fn a_certificate_that_is_not_trusted_is_a_mistake_of_the_configuration() {
         assert!(hint.contains("tls.ca_file"), "{hint}");
         let config = bucket.config(&server.origin(), json!({"tls": {"ca_file": pki.ca_file()}}));
         let repository = Repository::open_with("dr", &config, &Http::default(), &credentials()).unwrap();
-        repository.replace("node/a", "a".into()).await.ok();
+        assert_eq!(told(repository.replace("node/a", "a".into()).await).0, 77);
     });
-    assert!(!server.seen().is_empty(), "with its authority it is asked");
+    assert_eq!(server.seen().len(), 1, "with its authority it is asked");
 }
 
 #[test]
@@ -262,6 +272,44 @@ fn without_credentials_the_machines_metadata_service_is_asked_and_no_one_else() 
 }
 
 #[test]
+fn the_credentials_file_of_other_tools_is_used_and_read_again() {
+    let bucket = S3::shared().bucket();
+    let seen = relay(bucket.s3.address, |_| None);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    let write = |id: &str| {
+        let text = format!(
+            "[default]\naws_access_key_id = other\n[dr]\naws_access_key_id = {id}\naws_secret_access_key = s\n"
+        );
+        write_private(&file, text.as_bytes());
+    };
+    let config = bucket.config(&seen.origin(), json!({}));
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut environment =
+        vec![variable("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()), variable("AWS_PROFILE", "dr")];
+    write("AKIDFIRST");
+    local(async {
+        let repository = Repository::open_with("dr", &config, &Http::default(), &environment).unwrap();
+        assert!(repository.create("node/a", "a".into()).await.unwrap());
+        write("AKIDSECOND");
+        assert!(repository.create("node/b", "b".into()).await.unwrap());
+    });
+    let ids: Vec<String> = seen.seen().iter().map(|seen| seen.header("authorization").unwrap().to_owned()).collect();
+    assert!(ids[0].contains("Credential=AKIDFIRST/") && ids[1].contains("Credential=AKIDSECOND/"), "{ids:?}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let opened =
+        |environment: &[(String, String)]| told(Repository::open_with("dr", &config, &Http::default(), environment));
+    assert_eq!(opened(&environment).0, 78, "others may read it");
+    write_private(&file, b"[dr]\nsso_session = x\n");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, message, _) = opened(&environment);
+    assert_eq!((code, message.contains("AWS_PROFILE")), (78, true), "{message}");
+    // Keys in the environment come first.
+    environment.extend(credentials().to_vec());
+    assert!(Repository::open_with("dr", &config, &Http::default(), &environment).is_ok());
+}
+
+#[test]
 fn a_variable_of_the_environment_changes_no_address() {
     let bucket = S3::shared().bucket();
     let elsewhere = Server::plain(|_| std::future::ready(Reply::empty(200)));
@@ -292,5 +340,4 @@ fn every_put_carries_a_digest_that_the_server_checks() {
     for put in puts {
         assert!(put.header("x-amz-checksum-sha256").is_some(), "{} {:?}", put.path, put.query);
     }
-    apart(|| ());
 }

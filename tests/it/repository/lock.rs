@@ -7,6 +7,7 @@ use idkeep::backup::repository::{Lock, Repository, clear_leftovers};
 
 use super::{in_bucket, in_folder, on_each, told};
 use crate::support::s3::{Bucket, S3, apart, local, relay};
+use crate::support::server::Reply;
 
 /// A thread that takes the lock, tells so, and stands still until it is let go on.
 fn holder(
@@ -64,39 +65,41 @@ fn a_released_lock_leaves_one_small_file() {
 #[test]
 fn of_many_who_take_it_at_once_exactly_one_has_it() {
     let bucket = S3::shared().bucket();
-    let won: usize = std::thread::scope(|scope| {
-        let takers: Vec<_> = (0..6)
-            .map(|_| {
-                scope.spawn(|| {
-                    local(async {
-                        let repository = Rc::new(bucket.repository());
-                        match Lock::take(&repository, "node").await {
-                            // Kept until the others have seen a sign of life.
-                            Ok(lock) => {
-                                let others = async { while repository.read("all-done", 9).await.unwrap().is_none() {} };
-                                others.await;
-                                assert!(lock.is_ours().await.unwrap());
-                                1
-                            }
-                            Err(error) => {
-                                let (code, message, _) = told(Err::<(), _>(error));
-                                assert_eq!(code, 75, "{message}");
-                                0
-                            }
-                        }
-                    })
-                })
-            })
-            .collect();
-        let losers = takers.iter().filter(|taker| !taker.is_finished());
-        let _ = losers.count();
-        crate::support::wait_for("five losers", std::time::Duration::from_secs(120), || {
-            (takers.iter().filter(|taker| taker.is_finished()).count() == 5).then_some(())
+    let (all_done, is_all_done) = tokio::sync::watch::channel(false);
+    let (told_by, tellers) = mpsc::channel();
+    let take = || {
+        let (mut is_all_done, told_by) = (is_all_done.clone(), told_by.clone());
+        local(async {
+            let repository = Rc::new(bucket.repository());
+            let taken = Lock::take(&repository, "node").await;
+            told_by.send(taken.is_ok()).unwrap();
+            let Ok(lock) = taken else { return assert_eq!(told(taken).0, 75) };
+            // The holder is there, and lives, until every other has looked.
+            is_all_done.wait_for(|done| *done).await.unwrap();
+            assert!(lock.is_ours().await.unwrap());
         });
-        bucket.put("prefix/all-done", b"yes");
-        takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+    };
+    std::thread::scope(|scope| {
+        let takers: Vec<_> = (0..6).map(|_| scope.spawn(take)).collect();
+        let won = tellers.iter().take(takers.len()).filter(|won| *won).count();
+        all_done.send(true).unwrap();
+        assert_eq!(won, 1);
     });
-    assert_eq!(won, 1);
+}
+
+#[test]
+fn a_holder_that_may_not_give_signs_of_life_is_told_at_once() {
+    let bucket = S3::shared().bucket();
+    // As a bucket whose objects cannot be overwritten.
+    let writer = relay(bucket.s3.address, |seen| {
+        let is_overwrite = seen.method == "PUT" && !seen.headers.contains_key("if-none-match");
+        is_overwrite.then(|| Reply::empty(403))
+    });
+    local(async {
+        let repository = Rc::new(bucket.repository_at(&writer.origin()));
+        let (code, message, _) = told(Lock::take(&repository, "node").await);
+        assert_eq!((code, message.contains("permission denied")), (77, true), "{message}");
+    });
 }
 
 #[test]
