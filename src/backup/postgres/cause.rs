@@ -139,6 +139,8 @@ const PHRASES: &[(&str, Cause)] = &[
     ("No such container", Cause::NoContainer),
     ("no such container", Cause::NoContainer),
     ("no container with name", Cause::NoContainer),
+    ("container not found", Cause::NoContainer),
+    ("running containers", Cause::NoContainer),
     ("is not running", Cause::NoContainer),
     ("Error from server (NotFound)", Cause::NoContainer),
 ];
@@ -175,7 +177,8 @@ impl Cause {
             (Some((_, cause)), _) => *cause,
             // What shells and container engines say where there is no such program, or none that can be run.
             (None, Some(126 | 127)) => Self::NoContainer,
-            (None, None | Some(128..)) => Self::Killed,
+            // A shell or a container engine says by 128 and more which signal it was.
+            (None, None | Some(129..=159)) => Self::Killed,
             (None, status) => Self::Other(status),
         }
     }
