@@ -190,3 +190,20 @@ fn a_long_name_of_a_run_is_known_to_the_server_by_its_end() {
         assert_eq!(end(&target, &name).await.unwrap(), 1);
     });
 }
+
+#[test]
+fn a_standby_that_has_to_go_on_replaying_fails_the_dump() {
+    let (cluster, _) = large();
+    let standby = cluster.standby();
+    standby.sql("postgres", "alter system set max_standby_streaming_delay = 0");
+    standby.sql("postgres", "select pg_reload_conf()");
+    let database = standby.database("participant", "participant", "participant");
+    on_one_thread(async {
+        let (_session, mut dump) = begun(&standby, &database).await;
+        cluster.sql("participant", "alter table participant.par_contracts add column extra int");
+        wait_for("the conflict", LONG, || standby.log().contains("conflict with recovery").then_some(()));
+        let reading = reading(&mut dump);
+        assert_refused(&dump.finish().await.unwrap_err(), Cause::StandbyConflict, 75);
+        reading.join().unwrap();
+    });
+}

@@ -288,3 +288,29 @@ fn facts_of_other(cluster: &Cluster) -> Facts {
         session.facts(Role::Sv).await.unwrap()
     })
 }
+
+#[test]
+fn nothing_that_the_owner_puts_in_the_way_runs_with_our_rights() {
+    let (cluster, _) = node();
+    cluster.sql(
+        "validator",
+        "create schema evil; grant usage on schema evil to public; create table evil.calls(n int); \
+         grant all on evil.calls to public; \
+         create function evil.pg_is_in_recovery() returns boolean language plpgsql as \
+           'begin insert into evil.calls values (1); return true; end'; \
+         alter role idkeep_backup in database validator set search_path = evil, pg_catalog",
+    );
+    let database = cluster.database("validator", "validator", "validator");
+    on_one_thread(async {
+        let mut session = session(&target(&database).await).await;
+        assert!(!session.server().await.unwrap().is_standby);
+    });
+    cluster.sql(
+        "validator",
+        "drop table validator.store_last_ingested_offsets; \
+         create view validator.store_last_ingested_offsets as \
+           select 1 as store_id, 3 as migration_id, evil.pg_is_in_recovery()::text as last_ingested_offset",
+    );
+    assert_eq!(facts_of(&cluster, "validator", Role::Validator), Facts::Validator(ValidatorFacts { stores: None }));
+    assert_eq!(cluster.sql("validator", "select count(*) from evil.calls"), "0");
+}

@@ -16,9 +16,13 @@ use ::idkeep::config;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use client::Client;
-pub use schema::{Network, Store};
-pub use writer::Writer;
+// The benches need less of it.
+#[allow(unused_imports)]
+pub use {
+    client::Client,
+    schema::{Network, Store},
+    writer::Writer,
+};
 
 use super::idkeep::write_private;
 use super::pki::Identity;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::super::parts;
 use super::{Cluster, packaged};
-use crate::support::parts;
 
 /// What podman needs where nobody has set it up: no network of its own, limits that a container inside one may have.
 const SETTINGS: &str = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\",\"nproc=1000:1000\"]\nnetns = \"host\"\n\
