@@ -32,6 +32,9 @@ pub struct Session {
     stdout: BufReader<ChildStdout>,
     mark: String,
     at: String,
+    /// What has come of a line whose end is still to come.
+    half_line: Vec<u8>,
+    asked: u32,
     answers: u32,
 }
 
@@ -55,7 +58,16 @@ impl Session {
         let (stdin, stdout) = process.pipes();
         let at = target.at().to_owned();
         let stdout = stdout.ok_or_else(|| refused("connecting to", &at, Cause::Other(None)))?;
-        let mut session = Self { process, stdin, stdout: BufReader::new(stdout), mark, at, answers: 0 };
+        let mut session = Self {
+            process,
+            stdin,
+            stdout: BufReader::new(stdout),
+            mark,
+            at,
+            half_line: Vec::new(),
+            asked: 0,
+            answers: 0,
+        };
         session.greet().await?;
         Ok(session)
     }
@@ -118,12 +130,15 @@ impl Session {
 
     /// One question; a refusal is an answer, too.
     pub(super) async fn ask(&mut self, doing: &'static str, sql: &str) -> Result<Answer, Error> {
-        let question = format!("{sql};\n\\echo {} :ERROR :SQLSTATE\n", self.mark);
+        // Whoever asked before may have stopped listening: its rows end with another number.
+        self.asked += 1;
+        let end = format!("{} {}", self.mark, self.asked);
+        let question = format!("{sql};\n\\echo {end} :ERROR :SQLSTATE\n");
         let answering = async {
             if !self.write(&question).await {
                 return Ok(None);
             }
-            self.answer(doing).await
+            self.answer(doing, &end).await
         };
         match tokio::time::timeout(ANSWER, answering).await {
             Ok(Ok(Some(answer))) => {
@@ -151,29 +166,25 @@ impl Session {
     }
 
     /// The rows up to the marker; nothing where the client ended before it.
-    async fn answer(&mut self, doing: &'static str) -> Result<Option<Answer>, Error> {
+    async fn answer(&mut self, doing: &'static str, end: &str) -> Result<Option<Answer>, Error> {
         let odd = || refused(doing, &self.at, Cause::Other(None));
         let mut stdout = (&mut self.stdout).take(MAX_ANSWER);
-        let mut rows = Vec::new();
+        let mut lines: Vec<String> = Vec::new();
         loop {
-            let mut line = Vec::new();
-            let read = stdout.read_until(b'\n', &mut line).await.map_err(|_| odd())?;
-            if read == 0 || !line.ends_with(b"\n") {
+            let read = stdout.read_until(b'\n', &mut self.half_line).await.map_err(|_| odd())?;
+            if read == 0 || !self.half_line.ends_with(b"\n") {
                 return if stdout.limit() == 0 { Err(odd()) } else { Ok(None) };
             }
-            let line = String::from_utf8_lossy(&line);
-            if let Some(status) = line.strip_prefix(&self.mark) {
-                let mut words = status.split_whitespace();
-                let answer = match (words.next(), words.next()) {
-                    (Some("false"), _) => Ok(rows),
-                    (Some("true"), Some(state)) => Err(state.to_owned()),
-                    _ => return Err(odd()),
-                };
-                return Ok(Some(answer));
+            let line = String::from_utf8_lossy(&std::mem::take(&mut self.half_line)).into_owned();
+            if !line.starts_with(&self.mark) {
+                lines.push(line);
+                continue;
             }
-            // Functions that return nothing give empty rows.
-            if !line.trim().is_empty() {
-                rows.push(serde_json::from_str(&line).map_err(|_| odd())?);
+            let mut words = line.strip_prefix(end).unwrap_or_default().split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("false"), _) => return parsed(&lines).map(|rows| Some(Ok(rows))).ok_or_else(odd),
+                (Some("true"), Some(state)) => return Ok(Some(Err(state.to_owned()))),
+                _ => lines.clear(),
             }
         }
     }
@@ -191,6 +202,11 @@ impl Session {
         self.process.kill();
         refused(doing, &self.at, cause)
     }
+}
+
+/// Functions that return nothing give empty rows.
+fn parsed(lines: &[String]) -> Option<Vec<Value>> {
+    lines.iter().filter(|line| !line.trim().is_empty()).map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn refused(doing: &'static str, at: &str, cause: Cause) -> Error {

@@ -1,3 +1,4 @@
+use std::future::Future as _;
 use std::time::Duration;
 
 use idkeep::backup::postgres::{Cause, Dump, Session, end};
@@ -205,5 +206,26 @@ fn a_standby_that_has_to_go_on_replaying_fails_the_dump() {
         let reading = reading(&mut dump);
         assert_refused(&dump.finish().await.unwrap_err(), Cause::StandbyConflict, 75);
         reading.join().unwrap();
+    });
+}
+
+#[test]
+fn a_question_that_nobody_waited_for_does_not_answer_the_next_one() {
+    let (cluster, _) = node_of(Network::new());
+    let database = cluster.database("validator", "validator", "validator");
+    on_one_thread(async {
+        let mut session = session(&target(&database).await).await;
+        session.snapshot().await.unwrap();
+        for _ in 0..20 {
+            // Asked, then given up before anything can have come.
+            let mut asking = Box::pin(session.facts(Role::Validator));
+            std::future::poll_fn(|context| {
+                assert!(asking.as_mut().poll(context).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+            drop(asking);
+            assert_eq!(session.server().await.unwrap().major(), cluster.major);
+        }
     });
 }

@@ -69,17 +69,13 @@ fn the_participants_container_is_asked_for_the_one_variable() {
 #[test]
 fn an_answer_that_is_no_name_is_refused() {
     let cluster = Cluster::packaged();
-    let folder = tempfile::tempdir().unwrap();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
     for (exec, why) in [
-        (container(folder.path(), ""), "the variable is empty"),
-        (container(folder.path(), "a\nb"), "more than one line"),
+        (container(folders[0].path(), ""), "the variable is empty"),
+        (container(folders[1].path(), "a\nb"), "more than one line"),
         (vec!["false".into()], "ended without an answer"),
     ] {
         let mut database = unnamed(&cluster, "participant");
-        // Every case has the script of its own.
-        if exec.len() > 1 {
-            container(folder.path(), if why.contains("empty") { "" } else { "a\nb" });
-        }
         database.pg_dump.database = serde_json::from_value(json!({"env": "DB", "exec": exec})).unwrap();
         let error = on_one_thread(refusal(&database));
         assert_eq!(error.fault(), Fault::Config);
