@@ -317,7 +317,7 @@ fn settings(plan: &Plan, sockets: &Path) -> String {
     let mut settings = format!(
         "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\n\
          wal_level = replica\nmax_wal_senders = 4\nmax_connections = 60\nshared_buffers = 64MB\n\
-         autovacuum = off\njit = off\n",
+         autovacuum = off\njit = off\ndynamic_shared_memory_type = mmap\n",
         sockets.display()
     );
     if plan.tls.is_some() {
