@@ -2,7 +2,8 @@
 //! only to be classified.
 
 use std::collections::VecDeque;
-use std::process::{ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,8 +126,10 @@ impl Process {
     pub(super) async fn ended(&mut self) -> Ended {
         let status = self.child.wait().await.ok();
         let words = self.words.all().await;
+        let is_unread = status.is_some_and(|status| status.signal() == Some(Signal::PIPE.as_raw()));
         let code = status.and_then(|status| status.code());
-        Ended { is_success: status.is_some_and(|status: ExitStatus| status.success()), cause: Cause::of(&words, code) }
+        let cause = if is_unread { Cause::Unread } else { Cause::of(&words, code) };
+        Ended { is_success: status.is_some_and(|status| status.success()), cause }
     }
 }
 

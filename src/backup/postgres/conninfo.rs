@@ -2,8 +2,10 @@
 
 use super::target::Target;
 
-/// What every session of ours sets: nothing may end one that waits for a dump.
-const SETTINGS: &str = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=60000";
+/// What every session of ours sets: nothing ends one that waits for a dump, and no name means what the database's
+/// owner has put in its way.
+const SETTINGS: &str = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=60000 \
+    -c search_path=pg_catalog";
 
 /// The longest name of a session that a server keeps, in bytes.
 const MAX_NAME: usize = 63;

@@ -10,8 +10,8 @@ use crate::config::Role;
 
 const DOING: &str = "reading the facts of";
 
-/// What the server answers where there is no such table or column, or no right to read it.
-const NOT_THERE: [&str; 4] = ["42P01", "42703", "3F000", "42501"];
+/// What the server answers where there is no such table or column, no right to read it, or a view in its place.
+const NOT_THERE: [&str; 5] = ["42P01", "42703", "3F000", "42501", "55000"];
 
 const OFFSETS: &str = "validator.store_last_ingested_offsets";
 const PARAMETERS: &str = "participant.lapi_parameters";

@@ -16,9 +16,13 @@ use ::idkeep::config;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use client::Client;
-pub use schema::{Network, Store};
-pub use writer::Writer;
+// The benches need less of it.
+#[allow(unused_imports)]
+pub use {
+    client::Client,
+    schema::{Network, Store},
+    writer::Writer,
+};
 
 use super::idkeep::write_private;
 use super::pki::Identity;
@@ -75,7 +79,7 @@ impl Cluster {
     }
 
     fn prepare(major: u32, plan: Plan) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = fast_folder();
         open_up(folder.path(), 0o755);
         let data = folder.path().join("data");
         let sockets = folder.path().join("s");
@@ -135,7 +139,7 @@ impl Cluster {
 
     /// A standby of this server that replays what it writes as it comes.
     pub fn standby(&self) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = fast_folder();
         open_up(folder.path(), 0o755);
         let sockets = folder.path().join("s");
         std::fs::create_dir(&sockets).unwrap();
@@ -172,7 +176,6 @@ impl Cluster {
         wait_for("PostgreSQL to end", START, || (!self.process.is_running()).then_some(()));
     }
 
-    /// Stops the server's first process where it is; sessions that are there go on.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -184,6 +187,17 @@ impl Cluster {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Restores a dump into a new database, as any operator would.
+    pub fn restore(&self, dump: &[u8], database: &str) {
+        self.sql("postgres", &format!("create database \"{database}\""));
+        let mut command = Command::new(client_binary(self.major, "pg_restore"));
+        command.env_clear().args(["--exit-on-error", "-U", "postgres", "-h"]).arg(self.sockets());
+        command.args(["-p", &self.port.to_string(), "-d", database]);
+        let path = self.folder.path().join(format!("{database}.dump"));
+        std::fs::write(&path, dump).unwrap();
+        run(command.arg(&path));
     }
 
     /// A session of the superuser's that stays open.
@@ -223,7 +237,7 @@ impl Cluster {
 
     /// Its address on the socket.
     pub fn socket_url(&self, user: &str, database: &str) -> String {
-        format!("postgres://{user}@/{database}?host={}&port={}", self.sockets().display(), self.port)
+        format!("postgres:///{database}?user={user}&host={}&port={}", self.sockets().display(), self.port)
     }
 
     /// A database as the configuration says it, over TCP with a password, by clients that can dump this server.
@@ -252,6 +266,13 @@ impl Drop for Cluster {
 /// A database of the configuration, as YAML or JSON would say it.
 pub fn configured(database: Value) -> config::Database {
     serde_json::from_value(database).unwrap()
+}
+
+/// In memory where there is room: a cluster is some 40 MB in a thousand files.
+fn fast_folder() -> TempDir {
+    let room = rustix::fs::statvfs("/dev/shm").map_or(0, |shm| shm.f_bavail * shm.f_frsize);
+    let folder = if room > 4 << 30 { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+    folder.unwrap()
 }
 
 /// The newest major version that the system's packages brought.
@@ -296,7 +317,7 @@ fn settings(plan: &Plan, sockets: &Path) -> String {
     let mut settings = format!(
         "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\n\
          wal_level = replica\nmax_wal_senders = 4\nmax_connections = 60\nshared_buffers = 64MB\n\
-         autovacuum = off\njit = off\n",
+         autovacuum = off\njit = off\ndynamic_shared_memory_type = mmap\n",
         sockets.display()
     );
     if plan.tls.is_some() {

@@ -22,7 +22,9 @@ impl Client {
         let mut command = Command::new(client_binary(major, "psql"));
         command.env_clear().env("LC_ALL", "C").env("HOME", "/nonexistent");
         command.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-h"]).arg(sockets);
-        command.args(["-p", &port.to_string(), "-d", database]);
+        // Or a name that holds a `=` would be taken for more than a name.
+        let database = database.replace('\\', "\\\\").replace('\'', "\\'");
+        command.args(["-p", &port.to_string(), "-d", &format!("dbname='{database}'")]);
         command
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::super::process::{self, Server};
+use super::super::{parts, wait_for};
 use super::{Cluster, give_to_postgres};
-use crate::support::process::{self, Server};
-use crate::support::{parts, wait_for};
 
 /// A running pooler.
 pub struct Pooler {
