@@ -3,4 +3,5 @@
 mod consistent;
 mod faults;
 mod order;
+mod secrecy;
 mod whole;

@@ -12,25 +12,29 @@ use crate::support::wait_for;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Holds a table that every dump wants, so that the participant's dump waits before its first byte.
-fn hold(node: &Node) -> Client {
+pub(super) fn hold(node: &Node) -> Client {
     let mut client = node.cluster.client("participant");
     client.run("begin; lock table participant.par_contracts in access exclusive mode");
     client
 }
 
 /// A run whose validator is durable, and whose `pg_dump` of the participant waits for a lock.
-fn held_run(node: &Node) -> Running {
+pub(super) fn held_run(node: &Node) -> Running {
     let run = node.start();
+    wait_for_the_dump_to_wait(node);
+    run
+}
+
+pub(super) fn wait_for_the_dump_to_wait(node: &Node) {
     wait_for("pg_dump to wait", LONG, || {
         let waiting = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
             where not l.granted and a.application_name like 'idkeep/%'";
         (node.cluster.sql("postgres", waiting).trim() == "1").then_some(())
     });
-    run
 }
 
 /// The children of a process by that name.
-fn children(pid: u32, name: &str) -> Vec<u32> {
+pub(super) fn children(pid: u32, name: &str) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_child = |child: &u32| {
@@ -42,7 +46,7 @@ fn children(pid: u32, name: &str) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
-fn kill(pid: u32) {
+pub(super) fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
@@ -77,7 +81,10 @@ fn a_session_that_the_server_ends_leaves_no_set() {
     let node = Node::new(341);
     let lock = hold(&node);
     let run = held_run(&node);
-    node.cluster.sql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'idkeep/%'");
+    node.cluster.sql(
+        "postgres",
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'idkeep/%'",
+    );
     let outcome = run.wait();
     assert_eq!(outcome.code, 75, "{outcome}");
     drop(lock);
