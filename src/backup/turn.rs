@@ -205,12 +205,7 @@ impl Turn<'_> {
     }
 
     /// The dump's exit status decides before anything is committed.
-    async fn end(
-        &self,
-        sums: Result<Sums, super::stream::Error>,
-        dump: Dump,
-        upload: Upload,
-    ) -> Result<Sums, Error> {
+    async fn end(&self, sums: Result<Sums, super::stream::Error>, dump: Dump, upload: Upload) -> Result<Sums, Error> {
         let failed = Error::of(self.database.name.as_str());
         let ended = self.run.stop.or(async { dump.finish().await.map_err(failed) }).await;
         match (ended, sums) {

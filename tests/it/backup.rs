@@ -4,4 +4,5 @@ mod consistent;
 mod faults;
 mod order;
 mod secrecy;
+mod verified;
 mod whole;
