@@ -2,9 +2,10 @@
 
 mod memory;
 mod outside;
+mod verified;
 mod writes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use memchr::memmem::find;
@@ -96,22 +97,32 @@ fn password(password: &str) -> Secrets {
     forms.map(|(name, text)| (name.to_owned(), text.into_bytes())).into()
 }
 
-/// Gives the repository a signing key. Its seed, what follows from it, and a line of its file.
+/// Gives the repository a signing key.
 fn sign(node: &mut Node) -> Secrets {
     let path = node.idkeep().path("signing-key");
-    let mut command = Command::new(tool("ssh-keygen"));
-    let made = command.args(["-q", "-t", "ed25519", "-N", "", "-C", "idkeep", "-f"]).arg(&path).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
+    ssh_keygen(&path);
     node.repository.push(format!("sign: {{file: {path:?}}}"));
-    let text = std::fs::read_to_string(&path).unwrap();
+    ssh_key_of("signing key", &path)
+}
+
+fn ssh_keygen(path: &Path) {
+    let mut command = Command::new(tool("ssh-keygen"));
+    let made = command.args(["-q", "-t", "ed25519", "-N", "", "-C", "idkeep", "-f"]).arg(path).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// A private key of OpenSSH's by its seed, what follows from it, and a line of its file.
+fn ssh_key_of(name: &str, path: &Path) -> Secrets {
+    let text = std::fs::read_to_string(path).unwrap();
     let key = ssh_key::PrivateKey::from_openssh(&text).unwrap();
     let seed = key.key_data().ed25519().unwrap().private.to_bytes();
     let expanded = Sha512::digest(seed);
     let line = text.lines().nth(3).unwrap().as_bytes().to_vec();
     vec![
-        ("signing key".into(), seed.to_vec()),
-        ("signing key, its nonces' half".into(), expanded[32..].to_vec()),
-        ("signing key, a line of its file".into(), line),
+        (name.to_owned(), seed.to_vec()),
+        (format!("{name}, its hash's first half"), expanded[..32].to_vec()),
+        (format!("{name}, its hash's second half"), expanded[32..].to_vec()),
+        (format!("{name}, a line of its file"), line),
     ]
 }
 

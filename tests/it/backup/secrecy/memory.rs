@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use super::{Cloud, Planted, Secrets};
 use crate::backup::faults::{children, hold, kill, wait_for_the_dump_to_wait};
+use crate::support::age::AgeKey;
+use crate::support::backup::below;
 use crate::support::idkeep::{Blocked, Signal};
 use crate::support::memory::scan_for;
 use crate::support::proxy::Fault;
 use crate::support::wait_for;
 
-const LONG: Duration = Duration::from_secs(100);
+pub(super) const LONG: Duration = Duration::from_secs(100);
 
 /// Enough contracts to fill every buffer on the way to the repository, and the pipe.
 const TOO_MANY: u32 = 40_000;
 
 const BACKUP: [&str; 5] = ["-o", "json", "--log-level", "debug", "backup"];
 
-fn assert_clean(pid: u32, secrets: &Secrets) {
+pub(super) fn assert_clean(pid: u32, secrets: &Secrets) {
     let hits = scan_for(pid, secrets);
     assert!(hits.is_empty(), "secrets are left in memory: {hits:#?}");
 }
@@ -37,6 +39,12 @@ fn five_backups_leave_nothing(seed: u64, workers: u32) {
     planted.node.backup.push(format!("compression: {{level: 3, workers: {workers}}}"));
     five_nodes(&mut planted);
     let run = planted.node.idkeep().spawn_with_blocked_stdout(&BACKUP);
+    let keys = cloud.bucket.keys();
+    let sealed: Vec<_> = keys.iter().filter(|key| key.ends_with(".dump.zst.age")).collect();
+    assert_eq!(sealed.len(), 10);
+    for key in sealed {
+        planted.secrets.extend(file_keys(&planted.node.key, &cloud.bucket.object(key).unwrap()));
+    }
     assert_clean(run.pid(), &planted.secrets);
     let outcome = run.release();
     assert_eq!(outcome.code, 0, "{outcome}");
@@ -45,8 +53,12 @@ fn five_backups_leave_nothing(seed: u64, workers: u32) {
     for node in report["nodes"].as_array().unwrap() {
         assert_eq!(node["outcome"], "published", "{outcome}");
     }
-    let sealed = cloud.bucket.keys().iter().filter(|key| key.ends_with(".dump.zst.age")).count();
-    assert_eq!(sealed, 10);
+}
+
+/// What opens one sealed file alone.
+pub(super) fn file_keys(key: &AgeKey, sealed: &[u8]) -> Secrets {
+    let keys = key.file_keys(sealed);
+    vec![("file key".into(), keys.file.to_vec()), ("payload's key".into(), keys.payload.to_vec())]
 }
 
 #[test]
@@ -129,8 +141,12 @@ fn nothing_is_left_in_memory_after_a_set_that_was_rejected() {
 
 #[test]
 fn nothing_is_left_in_memory_after_a_set_in_a_folder() {
-    let planted = Planted::new(365, 12_000);
+    let mut planted = Planted::new(365, 12_000);
     let run = planted.node.idkeep().spawn_with_blocked_stdout(&BACKUP);
+    let files = below(&planted.node.folder());
+    for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "age")) {
+        planted.secrets.extend(file_keys(&planted.node.key, &std::fs::read(file).unwrap()));
+    }
     assert_clean(run.pid(), &planted.secrets);
     let outcome = run.release();
     assert_eq!(outcome.code, 0, "{outcome}");
