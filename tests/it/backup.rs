@@ -3,4 +3,5 @@
 mod consistent;
 mod faults;
 mod order;
+mod verified;
 mod whole;
