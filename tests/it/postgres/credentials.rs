@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use idkeep::backup::postgres::credentials::{Credentials, Error};
 use idkeep::backup::postgres::{Dump, Session, Target};
-use idkeep::cli::Role;
+use idkeep::cli::{Role, System};
 use idkeep::error::{Failure as _, Fault, chain};
 use idkeep::http::Http;
 use idkeep::policy;
@@ -72,7 +72,7 @@ impl Bank {
         let path = self.folder.path().join("idkeep.yaml");
         std::fs::write(&path, yaml).unwrap();
         let config = idkeep::config::load(&path).unwrap_or_else(|error| panic!("{error}"));
-        policy::vault(&config, Role::Writer)
+        policy::render(&config, System::Vault, Role::Writer).unwrap()
     }
 
     fn vault(&self) -> Rc<Vault> {
