@@ -70,12 +70,22 @@ impl Run<'_> {
         let node = self.name.as_str();
         let stop = self.stop.clone();
         let lock = stop.or(Lock::take(&self.repository, node)).await?;
-        let result = self.under(&lock).await;
-        // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-        if result.as_ref().is_err_and(|error| !matches!(error, Error::LockLost)) {
-            self.clear(&lock).await;
+        let result = tokio::select! {
+            result = self.under(&lock) => result,
+            () = stop.grace_is_over() => Err(Error::Interrupted),
+        };
+        let is_lost = matches!(result, Err(Error::LockLost));
+        let tidying = async {
+            // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
+            if result.is_err() && !is_lost {
+                self.clear(&lock).await;
+            }
+            lock.release().await;
+        };
+        tokio::select! {
+            () = tidying => {}
+            () = stop.grace_is_over() => tracing::warn!(node, "what was begun stays for the next run to remove"),
         }
-        lock.release().await;
         result
     }
 

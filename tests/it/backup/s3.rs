@@ -1,6 +1,7 @@
 //! Sets in a bucket: parts, the lock, and every way in which a run there can end early.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -278,6 +279,36 @@ fn a_run_that_is_told_to_end_in_mid_upload_leaves_nothing() {
     assert_eq!(node.cluster.sessions("idkeep/"), 0);
     assert_nothing_left(&bucket, &node);
     assert!(node.whole().is_empty());
+}
+
+#[test]
+fn a_run_that_is_told_to_end_does_not_wait_for_a_server_that_says_nothing_any_more() {
+    let bucket = S3::shared().bucket();
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let (silent, (sender, sprung)) = (is_silent.clone(), channel());
+    let sender = Mutex::new(sender);
+    let relay = relay(bucket.s3.address, move |seen| {
+        if is_part(seen) && !silent.swap(true, Ordering::SeqCst) {
+            sender.lock().unwrap().send(()).unwrap();
+        }
+        silent.load(Ordering::SeqCst).then(|| Reply::empty(503).behind(Gate::closed()))
+    });
+    let mut node = Node::with(408, |network| network.rows = SEVERAL_PARTS);
+    keep_in(&mut node, &bucket, &relay.origin(), "1s");
+    let run = node.start();
+    sprung.recv_timeout(LONG).unwrap();
+    run.signal(Signal::TERM);
+    // Removing what was begun would be tried for minutes, and this waits for two at most.
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("stays for the next run to remove"), "{outcome}");
+    assert_eq!(node.cluster.sessions("idkeep/"), 0);
+    assert_eq!(bucket.uploads().len(), 1);
+
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "1s");
+    let set = node.publish();
+    assert_eq!(node.whole(), [set]);
+    assert_nothing_left(&bucket, &node);
 }
 
 #[test]
