@@ -93,8 +93,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
 /// have to, so a process that runs some is not confined.
 fn protect(config: &Config, folders: &[PathBuf], runs_commands: bool) -> Result<(), Failed> {
     let memory = harden::lock_memory(config.process.lock_memory).map_err(|error| Failed::from(&error))?;
-    let files =
-        if runs_commands { "not confined: `exec` runs commands that write" } else { harden::confine(folders) };
+    let files = if runs_commands { "not confined: `exec` runs commands that write" } else { harden::confine(folders) };
     tracing::info!(memory, files, "process protected");
     Ok(())
 }

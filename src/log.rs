@@ -86,7 +86,8 @@ pub fn printable(text: &str) -> String {
 /// The same for a text of several lines.
 #[must_use]
 pub fn printable_lines(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(|line| line.split('\t').map(printable).collect::<Vec<_>>().join("\t")).collect();
+    let lines: Vec<String> =
+        text.split('\n').map(|line| line.split('\t').map(printable).collect::<Vec<_>>().join("\t")).collect();
     lines.join("\n")
 }
 

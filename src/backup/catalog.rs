@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 use super::manifest::{self, Manifest};
 use super::repository::{self, Object, Repository};
 use super::set::SetId;
-use super::{sign, verify};
+use super::sign;
+use super::verify::Record;
 use crate::config::Signer;
 
 /// Small documents that are fetched at the same time.
@@ -75,11 +76,7 @@ impl Entry {
 
 impl Catalog {
     /// Reads it.
-    pub async fn read(
-        repository: &Rc<Repository>,
-        node: &str,
-        signers: &[Signer],
-    ) -> Result<Self, repository::Error> {
+    pub async fn read(repository: &Rc<Repository>, node: &str, signers: &[Signer]) -> Result<Self, repository::Error> {
         let mut folders: BTreeMap<SetId, Vec<Object>> = BTreeMap::new();
         for object in repository.list(node).await? {
             let Some((folder, name)) = object.name.split_once('/') else { continue };
@@ -129,7 +126,7 @@ async fn entry(
             None => state(manifest, node, id, &files),
         },
     };
-    let verified_at = verified_at(repository, node, id, &files).await?;
+    let verified_at = verified_at(repository, node, id, &files, &sha256).await?;
     Ok(Entry { id, state, manifest: manifest.ok(), sha256, files, verified_at })
 }
 
@@ -166,13 +163,14 @@ async fn verified_at(
     node: &str,
     id: SetId,
     files: &[Object],
+    sha256: &str,
 ) -> Result<Option<Timestamp>, repository::Error> {
     let mut names: Vec<&str> =
         files.iter().map(|file| file.name.as_str()).filter(|name| name.starts_with("verify-")).collect();
     names.sort_unstable();
     for name in names.iter().rev() {
         let bytes = repository.read(&format!("{node}/{id}/{name}"), manifest::MAX_BYTES).await?.unwrap_or_default();
-        if let Some(at) = verify::passed_at(&bytes) {
+        if let Some(at) = Record::passed_at(&bytes, sha256) {
             return Ok(Some(at));
         }
     }

@@ -6,18 +6,124 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::manifest::Dump;
+use super::archive::Contents;
+use super::catalog::{Catalog, Entry, State};
+use super::manifest::{Dump, Manifest};
 use super::repository::{self, Repository};
-use super::verify::{self, Contents, Found};
+use super::verify::contents::{self, Error};
+use super::verify::{self, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
+use crate::config::Period;
 
 /// Chunks that wait for the thread that opens them.
 const AHEAD: usize = 4;
 
+/// How sets are examined.
+#[derive(Debug, Clone)]
+pub struct Examination<'e> {
+    /// The private key that looks inside, where there is one.
+    pub key: Option<&'e Path>,
+    /// The participant's pruning `retention`.
+    pub pruning_retention: Option<Period>,
+    /// True where signers are configured.
+    pub has_signers: bool,
+}
+
+impl Examination<'_> {
+    /// Examines one set of the catalogue, and keeps a record of it beside the set.
+    pub async fn set(
+        &self,
+        repository: &Rc<Repository>,
+        node: &str,
+        catalog: &Catalog,
+        entry: &Entry,
+    ) -> Result<SetReport, repository::Error> {
+        let now = Timestamp::now();
+        let checks = match (&entry.manifest, &entry.state) {
+            (Some(manifest), state) => self.whole(repository, node, catalog, entry, manifest, state, now).await?,
+            (None, State::Whole) => vec![Check::fail("manifest", "it cannot be read", "restore from another set")],
+            (None, State::Broken(why) | State::Unbelieved(why)) => {
+                vec![Check::fail("manifest", why, "restore from another set")]
+            }
+        };
+        let report = SetReport::of(node, entry.id, checks);
+        self.record(repository, entry, &report, now).await;
+        Ok(report)
+    }
+
+    async fn whole(
+        &self,
+        repository: &Rc<Repository>,
+        node: &str,
+        catalog: &Catalog,
+        entry: &Entry,
+        manifest: &Manifest,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<Vec<Check>, repository::Error> {
+        let signature = match (state, self.has_signers) {
+            (State::Unbelieved(why), _) => Signature::Refused(why.clone()),
+            (_, true) => Signature::Trusted,
+            (_, false) => Signature::Unjudged,
+        };
+        let named = manifest.previous.as_ref().map(|previous| previous.set);
+        let previous = catalog.sets.iter().find(|other| Some(other.id) == named);
+        let previous = previous.map_or(Previous::Gone, |other| Previous::There(other.sha256.clone()));
+        let neighbours = neighbours(catalog, entry);
+        let mut checks = verify::judge(manifest, &signature, &previous, neighbours, self.pruning_retention, now);
+        if manifest.node != node || manifest.set != entry.id {
+            let other = format!("its manifest is that of {}/{}", manifest.node, manifest.set);
+            checks.push(Check::fail("place", other, "somebody moved it here: restore from another set"));
+        }
+        let folder = format!("{node}/{}", entry.id);
+        for dump in &manifest.databases {
+            tracing::info!(node, set = entry.id.to_string(), database = dump.name, bytes = dump.bytes, "reading");
+            let found = read(repository, &folder, dump, self.key).await?;
+            checks.extend(verify::object(dump, found.as_ref()));
+        }
+        Ok(checks)
+    }
+
+    /// Only a record makes a set count as verified; where none may be written, the report still stands.
+    async fn record(&self, repository: &Rc<Repository>, entry: &Entry, report: &SetReport, now: Timestamp) {
+        let record = Record {
+            schema: verify::SCHEMA.to_owned(),
+            set: entry.id,
+            verified_at: now,
+            manifest_sha256: entry.sha256.clone(),
+            result: report.result,
+            with_key: self.key.is_some(),
+            checks: report.checks.clone(),
+        };
+        let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
+        let key = format!("{}/{}/{}", report.node, entry.id, record.file());
+        if let Err(error) = repository.create(&key, Bytes::from(bytes)).await {
+            let (set, error) = (entry.id.to_string(), crate::error::chain(&error));
+            tracing::warn!(
+                node = report.node,
+                set,
+                error,
+                "the record could not be written: the set does not count as verified"
+            );
+        }
+        let failed = report.with(Grade::Fail).count();
+        let (set, result) = (entry.id.to_string(), report.result.as_str());
+        tracing::info!(node = report.node, set, result, failed, "set verified");
+    }
+}
+
+/// The snapshots of the sets around this one, among those that count.
+fn neighbours(catalog: &Catalog, entry: &Entry) -> Neighbours {
+    let at = entry.snapshot_at();
+    let others = || catalog.whole().filter(|other| other.id != entry.id).map(Entry::snapshot_at);
+    Neighbours { older: others().filter(|other| *other <= at).max(), newer: others().filter(|other| *other > at).min() }
+}
+
 /// Reads an object of the set to its end; `None` where it is not there.
-pub async fn read(
+async fn read(
     repository: &Rc<Repository>,
     folder: &str,
     dump: &Dump,
@@ -49,7 +155,7 @@ pub async fn read(
 /// A thread that decrypts, decompresses and walks what it is given.
 struct Opening {
     chunks: mpsc::Sender<Bytes>,
-    end: oneshot::Receiver<Result<Contents, verify::Error>>,
+    end: oneshot::Receiver<Result<Contents, Error>>,
 }
 
 impl Opening {
@@ -59,7 +165,7 @@ impl Opening {
         let key = (!dump.recipients.is_empty()).then(|| PathBuf::from(key));
         let work = move || {
             let reader = Chunks { receiving, chunk: Bytes::new() };
-            let _ = ending.send(verify::walk(reader, key.as_deref()));
+            let _ = ending.send(contents::walk(reader, key.as_deref()));
         };
         // Without a thread the end is never sent, which reads as a failure.
         let _ = std::thread::Builder::new().name("open".into()).spawn(work);
@@ -71,9 +177,9 @@ impl Opening {
         let _ = self.chunks.send(chunk).await;
     }
 
-    async fn finish(self) -> Result<Contents, verify::Error> {
+    async fn finish(self) -> Result<Contents, Error> {
         drop(self.chunks);
-        self.end.await.unwrap_or(Err(verify::Error::Ended))
+        self.end.await.unwrap_or(Err(Error::Ended))
     }
 }
 

@@ -118,7 +118,7 @@ async fn expire(
         tracing::warn!(node, set = entry.id.to_string(), "not whole or not signed: neither counted nor removed");
     }
     let facts: Vec<SetFacts> = catalog.whole().filter_map(facts).collect();
-    let verdicts = Retention::new(config.backup.retention, config.backup.pruning_retention).judge(&facts, now);
+    let verdicts = Retention::new(config.backup.retention, config.backup.pruning_retention).judge(&facts);
     let refusal = guard(&facts, &verdicts, now, options.yes).err();
     receipt.sets = verdicts.iter().map(|(set, verdict)| SetReceipt::of(*set, verdict)).collect();
     if let Some(refusal) = refusal {

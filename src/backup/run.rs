@@ -141,7 +141,10 @@ impl Run<'_> {
             prepared.push(self.stop.or(self.prepare(database, last)).await?);
         }
         let app = self.app_status().await;
-        let mut pending = self.stop.or(Pending::begin(&self.repository, self.name.as_str(), self.clock.now())).await?;
+        // After every set that is there, also where the clock was set back since: sets sort by their ids.
+        let after = previous.as_ref().map_or(self.clock.now(), |(previous, _)| previous.set.next().started_at());
+        let begin_at = self.clock.now().max(after);
+        let mut pending = self.stop.or(Pending::begin(&self.repository, self.name.as_str(), begin_at)).await?;
         tracing::info!(node = self.name.as_str(), set = pending.set().to_string(), "set begun");
         let mut manifest = self.manifest(pending.set(), plan, previous.map(|(previous, _)| previous), &app);
         let mut seen = Vec::new();
@@ -270,10 +273,8 @@ impl Run<'_> {
     async fn read_owner(&self) -> Result<Option<Owner>, Error> {
         let key = self.owner_key();
         let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { return Ok(None) };
-        let owner = serde_json::from_slice(&bytes).map_err(|_| Error::Vanished {
-            file: key,
-            found: "not what idkeep writes".into(),
-        })?;
+        let owner = serde_json::from_slice(&bytes)
+            .map_err(|_| Error::Vanished { file: key, found: "not what idkeep writes".into() })?;
         Ok(Some(owner))
     }
 

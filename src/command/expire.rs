@@ -49,7 +49,7 @@ async fn all(config: &Config, nodes: &[Name], options: Options) -> Report {
             Some(Ok(repository)) => {
                 let configured = Configured { backup, signers: backup::signers(config, subject) };
                 expire::run(&repository, node, configured, options, Timestamp::now()).await
-            },
+            }
             Some(Err(error)) => {
                 let failed = Failed::from(&error);
                 NodeReceipt {

@@ -7,19 +7,19 @@ use tokio::task::LocalSet;
 
 use super::sync::chosen;
 use super::{Done, json, protect, runtime};
+use crate::backup;
 use crate::backup::catalog::{Catalog, Entry, State};
 use crate::backup::manifest::{Invariant, micros};
 use crate::backup::set::SetId;
-use crate::backup;
 use crate::cli::{Cli, List, Output};
 use crate::config::{self, Config, Name};
 use crate::error::Failed;
+use crate::log;
 use crate::output;
 use crate::receipt::gravest;
 use crate::retry::Deadline;
 use crate::store::facts::rfc3339;
 use crate::sync::{Pass, Subject};
-use crate::log;
 
 /// What is stored of all nodes.
 #[derive(Serialize)]
@@ -95,10 +95,12 @@ async fn look(config: &Config, nodes: &[Name]) -> Listed {
         match backup::repository_of(config, subject, http) {
             None => {}
             Some(Err(error)) => node.failures.push((node.node.clone(), Failed::from(&error))),
-            Some(Ok(repository)) => match Catalog::read(&repository, &node.node, backup::signers(config, subject)).await {
-                Ok(catalog) => node.add(catalog),
-                Err(error) => node.failures.push((node.node.clone(), Failed::from(&error))),
-            },
+            Some(Ok(repository)) => {
+                match Catalog::read(&repository, &node.node, backup::signers(config, subject)).await {
+                    Ok(catalog) => node.add(catalog),
+                    Err(error) => node.failures.push((node.node.clone(), Failed::from(&error))),
+                }
+            }
         }
         listed.nodes.push(node);
     }

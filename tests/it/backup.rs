@@ -10,4 +10,5 @@ mod order;
 mod progress;
 mod s3;
 mod trust;
+mod verified;
 mod whole;

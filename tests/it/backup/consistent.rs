@@ -68,7 +68,8 @@ fn nothing_pruned_passes() {
 
 #[test]
 fn another_participant_than_the_one_last_synced_is_rejected() {
-    let node = Node::with(314, |network| network.participant = network.participant.replace("1220", "1220ab")[..].into());
+    let node =
+        Node::with(314, |network| network.participant = network.participant.replace("1220", "1220ab")[..].into());
     node.scenario.idkeep.sync(0);
     rejected(&node, "I3");
 }
@@ -133,7 +134,11 @@ fn the_offsets_of_the_manifest_are_those_inside_the_dumps_under_writes() {
         let set = node.publish();
         let manifest = node.manifest(&set);
         for (dump, sql, field) in [
-            (0, "select ('x' || max(last_ingested_offset))::varchar from validator.store_last_ingested_offsets where migration_id = 3", "validator_last_ingested"),
+            (
+                0,
+                "select ('x' || max(last_ingested_offset))::varchar from validator.store_last_ingested_offsets where migration_id = 3",
+                "validator_last_ingested",
+            ),
             (1, "select ledger_end from participant.lapi_parameters", "ledger_end"),
         ] {
             let dump = &manifest["databases"][dump];
@@ -141,7 +146,9 @@ fn the_offsets_of_the_manifest_are_those_inside_the_dumps_under_writes() {
             let restored = format!("restored_{name}_{run}");
             node.restore(&node.folder().join(&set).join(dump["file"].as_str().unwrap()), &restored);
             let inside = node.cluster.sql(&restored, sql).trim().to_owned();
-            let inside = inside.strip_prefix('x').map_or_else(|| inside.parse().unwrap(), |hex| i64::from_str_radix(hex, 16).unwrap());
+            let inside = inside
+                .strip_prefix('x')
+                .map_or_else(|| inside.parse().unwrap(), |hex| i64::from_str_radix(hex, 16).unwrap());
             assert_eq!(dump["offsets"][field], inside, "run {run}, {name}");
             node.cluster.sql("postgres", &format!("drop database {restored}"));
         }
@@ -174,7 +181,13 @@ fn a_standby_that_lags_is_asked_until_it_has_caught_up() {
     let standby = node.cluster.standby();
     standby.pause_replay();
     node.cluster.sql("participant", "update participant.lapi_parameters set ledger_end = 200");
-    node.cluster.sql("validator", &format!("update validator.store_last_ingested_offsets set last_ingested_offset = '{:018x}' where migration_id = 3", 150));
+    node.cluster.sql(
+        "validator",
+        &format!(
+            "update validator.store_last_ingested_offsets set last_ingested_offset = '{:018x}' where migration_id = 3",
+            150
+        ),
+    );
     node.databases[1] = database(&standby, "participant", "participant", &standby.url("participant"));
     node.scenario.identity("deadline: 2s");
     node.configure();

@@ -77,7 +77,10 @@ fn a_session_that_the_server_ends_leaves_no_set() {
     let node = Node::new(341);
     let lock = hold(&node);
     let run = held_run(&node);
-    node.cluster.sql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'idkeep/%'");
+    node.cluster.sql(
+        "postgres",
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'idkeep/%'",
+    );
     let outcome = run.wait();
     assert_eq!(outcome.code, 75, "{outcome}");
     drop(lock);

@@ -31,7 +31,8 @@ fn a_larger_graph_is_dumped_in_its_order() {
         node.cluster.create(name, "create table t(a int); insert into t values (1);");
     }
     let like = |role: &str, after: &str| {
-        let database = node.databases[0].replace("name: validator, role: validator", &format!("name: {role}, role: {role}, after: [{after}]"));
+        let database = node.databases[0]
+            .replace("name: validator, role: validator", &format!("name: {role}, role: {role}, after: [{after}]"));
         database.replace("/validator\"", &format!("/{role}\""))
     };
     let more = [like("sequencer", "cantonbft"), like("cantonbft", ""), like("sv", ""), like("scan", "sv")];
@@ -41,8 +42,12 @@ fn a_larger_graph_is_dumped_in_its_order() {
     node.configure();
     let set = node.publish();
     let manifest = node.manifest(&set);
-    let names: Vec<String> =
-        manifest["databases"].as_array().unwrap().iter().map(|dump| dump["name"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<String> = manifest["databases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dump| dump["name"].as_str().unwrap().to_owned())
+        .collect();
     let at = |name: &str| names.iter().position(|known| known == name).unwrap();
     for (before, after) in
         [("validator", "participant"), ("sv", "scan"), ("scan", "participant"), ("cantonbft", "sequencer")]

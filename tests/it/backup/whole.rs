@@ -30,7 +30,8 @@ fn a_set_is_ordered_sealed_and_proven() {
     assert_eq!(manifest["participant_id"], node.scenario.dump.id);
     assert_eq!(manifest["splice_version"], "0.7.5");
     assert_eq!(manifest["network"], "testnet");
-    let names: Vec<&str> = manifest["databases"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        manifest["databases"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["validator", "participant"]);
     assert_eq!(manifest["order"][0], serde_json::json!({"before": "validator", "after": "participant"}));
     let [validator, participant] = [&manifest["databases"][0], &manifest["databases"][1]];

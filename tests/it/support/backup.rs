@@ -57,16 +57,8 @@ impl Node {
             database(&cluster, "participant", "participant", &cluster.url("participant")),
         ];
         let key = AgeKey::new();
-        let mut node = Self {
-            scenario,
-            cluster,
-            network,
-            key,
-            url,
-            backup: Vec::new(),
-            repository: Vec::new(),
-            databases,
-        };
+        let mut node =
+            Self { scenario, cluster, network, key, url, backup: Vec::new(), repository: Vec::new(), databases };
         node.configure();
         node
     }
@@ -81,8 +73,10 @@ impl Node {
         let lines = |indent: usize, lines: &[String]| -> String {
             lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
         };
-        let is_sealed = self.backup.iter().any(|line| line.starts_with("encryption:") || line.starts_with("recipients:"));
-        let recipients = if is_sealed { String::new() } else { format!("      recipients: [{}]\n", self.key.recipient) };
+        let is_sealed =
+            self.backup.iter().any(|line| line.starts_with("encryption:") || line.starts_with("recipients:"));
+        let recipients =
+            if is_sealed { String::new() } else { format!("      recipients: [{}]\n", self.key.recipient) };
         let databases: Vec<String> = self.databases.iter().map(|database| format!("- {database}")).collect();
         let backup = format!(
             "    backup:\n      repository: sets\n{recipients}{}      databases:\n{}",
