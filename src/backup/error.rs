@@ -28,7 +28,7 @@ pub enum Error {
     Database { database: String, source: postgres::Error },
     /// The credentials that were made for the dump.
     #[error("{database}")]
-    Credentials { database: String, source: credentials::Error },
+    Credentials { database: String, source: Box<credentials::Error> },
     /// The stream's own reason.
     #[error(transparent)]
     Stream(#[from] stream::Error),

@@ -217,7 +217,7 @@ impl Run<'_> {
         let Some(vault) = (self.vaults)(store) else { return Ok(None) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
         let lease = Lease::take(vault, path, last, deadline).await;
-        lease.map(Some).map_err(|source| Error::Credentials { database: database.name.to_string(), source })
+        lease.map(Some).map_err(|source| Error::Credentials { database: database.name.to_string(), source: source.into() })
     }
 
     async fn app_status(&self) -> AppStatus {
@@ -305,10 +305,10 @@ impl Run<'_> {
                 tracing::warn!(node, set = set.to_string(), "this set is by none of the `signers`: passed over");
                 continue;
             }
-            match Manifest::parse(&bytes) {
-                Ok(manifest) => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
-                Err(_) => tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read"),
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest)));
             }
+            tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read");
         }
         Ok(None)
     }

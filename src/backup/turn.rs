@@ -264,7 +264,7 @@ impl Turn<'_> {
     async fn lease_ends(&self) -> Error {
         let Some(lease) = self.lease else { return std::future::pending().await };
         match lease.broken().await {
-            Some(source) => Error::Credentials { database: self.database.name.to_string(), source },
+            Some(source) => Error::Credentials { database: self.database.name.to_string(), source: source.into() },
             None => std::future::pending().await,
         }
     }

@@ -76,7 +76,11 @@ fn a_set_is_taken_inside_a_container_and_its_offsets_are_those_of_the_dumps() {
     assert_eq!(validator["offsets"]["validator_last_ingested"], 66);
     assert_eq!(participant["offsets"]["ledger_end"], 100);
     for (dump, sql, expected) in [
-        (validator, "select max(last_ingested_offset) from validator.store_last_ingested_offsets where migration_id = 3", "000000000000000042"),
+        (
+            validator,
+            "select max(last_ingested_offset) from validator.store_last_ingested_offsets where migration_id = 3",
+            "000000000000000042",
+        ),
         (participant, "select ledger_end from participant.lapi_parameters", "100"),
     ] {
         let restored = format!("restored_{}", dump["name"].as_str().unwrap());

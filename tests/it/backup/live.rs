@@ -41,7 +41,10 @@ fn a_repository_and_databases_that_are_in_order_are_looked_at_and_not_changed() 
         let found = found(&outcome, &format!(": database {name}"));
         assert_eq!(found.len(), 1);
         let (result, message) = &found[0];
-        assert!(result == "ok" && message.contains(&format!("`{name}` on PostgreSQL {}", node.cluster.major)), "{outcome}");
+        assert!(
+            result == "ok" && message.contains(&format!("`{name}` on PostgreSQL {}", node.cluster.major)),
+            "{outcome}"
+        );
         assert!(message.contains("pg_dump"), "{outcome}");
     }
     assert_eq!(node.files(), files);

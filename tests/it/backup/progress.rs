@@ -18,7 +18,8 @@ fn logs_say_every_ten_seconds_how_far_a_dump_is() {
     drop(lock);
     let outcome = run.wait();
     assert_eq!(outcome.code, 0, "{outcome}");
-    let lines = outcome.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}")));
+    let lines =
+        outcome.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}")));
     let lines: Vec<Value> = lines.filter(|line| line["message"] == "dumping").collect();
     let line = &lines[0];
     assert_eq!((line["level"].as_str(), line["node"].as_str()), (Some("INFO"), Some(node.name())), "{line}");

@@ -179,7 +179,10 @@ fn only_sets_of_the_signers_are_believed_and_built_upon() {
     let last = outcome.json()["nodes"][0]["set"].as_str().unwrap().to_owned();
     assert_eq!(node.manifest(&last)["previous"]["set"], first.as_str(), "{outcome}");
     for set in [&unsigned, &foreign] {
-        assert!(outcome.stderr.lines().any(|line| line.contains("signers") && line.contains(set.as_str())), "{outcome}");
+        assert!(
+            outcome.stderr.lines().any(|line| line.contains("signers") && line.contains(set.as_str())),
+            "{outcome}"
+        );
     }
     assert_eq!(node.whole(), [&first[..], &last]);
     let listed = node.listed();
@@ -196,7 +199,11 @@ fn a_key_that_cannot_sign_or_that_nobody_believes_is_told_before_anything_is_dum
     let mut node = Node::new(439);
     let ours = signing_key(&node, "ours");
     signing_key(&node, "theirs");
-    for (name, words) in [("ours.pub", "reading the key that signs"), ("public", "not an Ed25519 private key"), ("theirs", "none of the `signers`")] {
+    for (name, words) in [
+        ("ours.pub", "reading the key that signs"),
+        ("public", "not an Ed25519 private key"),
+        ("theirs", "none of the `signers`"),
+    ] {
         if name == "public" {
             node.idkeep().secret_file(name, ours.as_bytes());
         }
