@@ -19,7 +19,7 @@ use super::set::SetId;
 use super::stop::Stop;
 use super::turn::{Turn, application_name};
 use super::{Error, sign};
-use crate::config::{self, Database, Name, Node, SecretRef};
+use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
 use crate::retry::Deadline;
 use crate::secret;
@@ -37,6 +37,7 @@ pub struct Run<'r> {
     pub(super) backup: &'r config::Backup,
     pub(super) repository: Rc<Repository>,
     pub(super) sign: Option<&'r SecretRef>,
+    pub(super) signers: &'r [Signer],
     pub(super) subject: &'r Subject,
     pub(super) http: &'r Http,
     pub(super) vaults: &'r dyn Fn(&Name) -> Option<Rc<Vault>>,
@@ -69,12 +70,22 @@ impl Run<'_> {
         let node = self.name.as_str();
         let stop = self.stop.clone();
         let lock = stop.or(Lock::take(&self.repository, node)).await?;
-        let result = self.under(&lock).await;
-        // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-        if result.as_ref().is_err_and(|error| !matches!(error, Error::LockLost)) {
-            self.clear(&lock).await;
+        let result = tokio::select! {
+            result = self.under(&lock) => result,
+            () = stop.grace_is_over() => Err(Error::Interrupted),
+        };
+        let is_lost = matches!(result, Err(Error::LockLost));
+        let tidying = async {
+            // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
+            if result.is_err() && !is_lost {
+                self.clear(&lock).await;
+            }
+            lock.release().await;
+        };
+        tokio::select! {
+            () = tidying => {}
+            () = stop.grace_is_over() => tracing::warn!(node, "what was begun stays for the next run to remove"),
         }
-        lock.release().await;
         result
     }
 
@@ -98,6 +109,7 @@ impl Run<'_> {
 
     async fn under(&mut self, lock: &Lock) -> Result<Manifest, Error> {
         let stop = self.stop.clone();
+        self.can_sign()?;
         stop.or(async {
             self.clear(lock).await;
             self.owner = self.read_owner().await?;
@@ -160,36 +172,43 @@ impl Run<'_> {
 
     /// The database's connection, tried: what would fail later fails before anything is begun.
     async fn prepare<'p>(&'p self, database: &'p Database, last: Option<Duration>) -> Result<Prepared<'p>, Error> {
-        let failed = Error::of(database.name.as_str());
         let (lease, login) = match self.borrow(database, last).await? {
             Some((lease, login)) => (Some(lease), Some(login)),
             None => (None, None),
         };
-        let tried = async {
-            let target = Target::resolve(database, login).await?;
-            let application = application_name(self.name.as_str(), database.name.as_str());
-            let mut session = Session::open(&target, &application).await?;
-            let server = session.server().await?;
-            session.close().await;
-            let pg_dump_version = target.check_client(&server).await?;
-            if server.is_superuser {
-                tracing::warn!(
-                    node = self.name.as_str(),
-                    database = database.name.as_str(),
-                    "dumped by a superuser: `idkeep policy postgres` prints a role that may only read"
-                );
-            }
-            Ok((target, pg_dump_version))
-        };
-        match tried.await {
+        match self.try_out(database, login).await {
             Ok((target, pg_dump_version)) => Ok(Prepared { database, target, pg_dump_version, lease }),
             Err(error) => {
                 if let Some(lease) = lease {
                     lease.revoke().await;
                 }
-                Err(failed(error))
+                Err(error)
             }
         }
+    }
+
+    async fn try_out(&self, database: &Database, login: Option<Login>) -> Result<(Target, String), Error> {
+        let failed = Error::of(database.name.as_str());
+        let target = Target::resolve(database, login).await.map_err(&failed)?;
+        let application = application_name(self.name.as_str(), database.name.as_str());
+        let mut session = Session::open(&target, &application).await.map_err(&failed)?;
+        let server = session.server().await.map_err(&failed)?;
+        if self.owner.is_some() && database.role == Role::Participant {
+            session.snapshot().await.map_err(&failed)?;
+            if let Facts::Participant(participant) = session.facts(database.role).await.map_err(&failed)? {
+                self.same_participant(&participant)?;
+            }
+        }
+        session.close().await;
+        let pg_dump_version = target.check_client(&server).await.map_err(&failed)?;
+        if server.is_superuser {
+            tracing::warn!(
+                node = self.name.as_str(),
+                database = database.name.as_str(),
+                "dumped by a superuser: `idkeep policy postgres` prints a role that may only read"
+            );
+        }
+        Ok((target, pg_dump_version))
     }
 
     /// Credentials that are made for this run, where the configuration asks for them.
@@ -198,7 +217,7 @@ impl Run<'_> {
         let Some(vault) = (self.vaults)(store) else { return Ok(None) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
         let lease = Lease::take(vault, path, last, deadline).await;
-        lease.map(Some).map_err(|source| Error::Credentials { database: database.name.to_string(), source })
+        lease.map(Some).map_err(|source| Error::Credentials { database: database.name.to_string(), source: source.into() })
     }
 
     async fn app_status(&self) -> AppStatus {
@@ -282,12 +301,33 @@ impl Run<'_> {
         for set in folders.iter().rev().filter_map(|name| name.parse::<SetId>().ok()) {
             let key = format!("{node}/{set}/manifest.json");
             let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { continue };
-            match Manifest::parse(&bytes) {
-                Ok(manifest) => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
-                Err(_) => tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read"),
+            if !self.believes(&key, &bytes).await? {
+                tracing::warn!(node, set = set.to_string(), "this set is by none of the `signers`: passed over");
+                continue;
             }
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest)));
+            }
+            tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read");
         }
         Ok(None)
+    }
+
+    /// A key that cannot sign, or whose sets nobody would believe, is found before hours of dumping.
+    fn can_sign(&self) -> Result<(), Error> {
+        let Some(reference) = self.sign else { return Ok(()) };
+        let public = sign::public_half(&secret::resolve(reference)?)?;
+        let is_believed = self.signers.is_empty() || self.signers.iter().any(|signer| signer.key() == public.key());
+        if is_believed { Ok(()) } else { Err(Error::NotASigner) }
+    }
+
+    /// Whether a manifest may be built upon: where signers are named, only one that they signed.
+    async fn believes(&self, key: &str, manifest: &[u8]) -> Result<bool, Error> {
+        if self.signers.is_empty() {
+            return Ok(true);
+        }
+        let signature = self.repository.read(&format!("{key}.sig"), manifest::MAX_BYTES).await?;
+        Ok(signature.is_some_and(|signature| sign::verify(&signature, manifest, self.signers).is_ok()))
     }
 
     /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.

@@ -1,7 +1,14 @@
 //! Backups: whole runs of the real binary against real servers.
 
 mod consistent;
+mod credentials;
+mod exec;
 mod faults;
+mod live;
+mod majors;
 mod order;
+mod progress;
+mod s3;
+mod trust;
 mod verified;
 mod whole;

@@ -12,14 +12,14 @@ use crate::support::wait_for;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Holds a table that every dump wants, so that the participant's dump waits before its first byte.
-fn hold(node: &Node) -> Client {
+pub(super) fn hold(node: &Node) -> Client {
     let mut client = node.cluster.client("participant");
     client.run("begin; lock table participant.par_contracts in access exclusive mode");
     client
 }
 
 /// A run whose validator is durable, and whose `pg_dump` of the participant waits for a lock.
-fn held_run(node: &Node) -> Running {
+pub(super) fn held_run(node: &Node) -> Running {
     let run = node.start();
     wait_for("pg_dump to wait", LONG, || {
         let waiting = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
@@ -30,7 +30,7 @@ fn held_run(node: &Node) -> Running {
 }
 
 /// The children of a process by that name.
-fn children(pid: u32, name: &str) -> Vec<u32> {
+pub(super) fn children(pid: u32, name: &str) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_child = |child: &u32| {
@@ -42,7 +42,7 @@ fn children(pid: u32, name: &str) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
-fn kill(pid: u32) {
+pub(super) fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
