@@ -217,7 +217,9 @@ impl Run<'_> {
         let Some(vault) = (self.vaults)(store) else { return Ok(None) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
         let lease = Lease::take(vault, path, last, deadline).await;
-        lease.map(Some).map_err(|source| Error::Credentials { database: database.name.to_string(), source: source.into() })
+        lease
+            .map(Some)
+            .map_err(|source| Error::Credentials { database: database.name.to_string(), source: source.into() })
     }
 
     async fn app_status(&self) -> AppStatus {
