@@ -359,6 +359,8 @@ impl Run<'_> {
         }
         self.own(&manifest).await?;
         let bytes = manifest.to_bytes();
+        // A set whose manifest nobody could read again would be none.
+        Manifest::parse(&bytes)?;
         if let Some(reference) = self.sign {
             let key = secret::resolve(reference)?;
             let signature = sign::sign(&key, &bytes)?;
