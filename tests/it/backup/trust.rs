@@ -48,7 +48,7 @@ fn two_clusters_with_one_nodes_name_do_not_mix_their_sets() {
     second.configure();
     assert_ne!(own, second.name());
     refused_for_another(&second);
-    assert_eq!(first.whole(), [set.clone()]);
+    assert_eq!(first.whole(), std::slice::from_ref(&set));
     assert!(first.publish() > set);
 }
 
