@@ -2,6 +2,7 @@
 
 mod consistent;
 mod faults;
+mod hostile;
 mod order;
 mod verified;
 mod whole;
