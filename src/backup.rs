@@ -97,6 +97,7 @@ async fn one(
         backup,
         repository: repository?,
         sign: config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref()),
+        signers: signers(config, subject),
         subject,
         http,
         vaults: &|name| vaults.get(name),

@@ -18,8 +18,8 @@ use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
 use super::stop::Stop;
 use super::turn::{Turn, application_name};
-use super::{Error, sign};
-use crate::config::{self, Database, Name, Node, SecretRef};
+use super::{Error, catalog, sign};
+use crate::config::{self, Database, Name, Node, SecretRef, Signer};
 use crate::http::Http;
 use crate::retry::Deadline;
 use crate::secret;
@@ -37,6 +37,7 @@ pub struct Run<'r> {
     pub(super) backup: &'r config::Backup,
     pub(super) repository: Rc<Repository>,
     pub(super) sign: Option<&'r SecretRef>,
+    pub(super) signers: &'r [Signer],
     pub(super) subject: &'r Subject,
     pub(super) http: &'r Http,
     pub(super) vaults: &'r dyn Fn(&Name) -> Option<Rc<Vault>>,
@@ -276,16 +277,28 @@ impl Run<'_> {
         })
     }
 
+    /// The newest set that is believed: what is built on it must not be on what anybody may have put there.
     async fn previous(&self) -> Result<Option<(Previous, Manifest)>, Error> {
         let node = self.name.as_str();
         let folders = self.repository.folders(node).await?;
         for set in folders.iter().rev().filter_map(|name| name.parse::<SetId>().ok()) {
             let key = format!("{node}/{set}/manifest.json");
-            let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { continue };
-            match Manifest::parse(&bytes) {
-                Ok(manifest) => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
-                Err(_) => tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read"),
-            }
+            let Some(bytes) = catalog::small(&self.repository, &key).await? else { continue };
+            let why = match Manifest::parse(&bytes) {
+                Ok(manifest) if manifest.node != node || manifest.set != set => "it is that of another set".to_owned(),
+                Ok(manifest) => {
+                    let signature = match self.signers {
+                        [] => None,
+                        _ => catalog::small(&self.repository, &format!("{key}.sig")).await?,
+                    };
+                    match catalog::unbelieved(self.signers, signature.as_ref(), &bytes) {
+                        None => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
+                        Some(why) => why,
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(node, set = set.to_string(), why, "this set's manifest is passed over");
         }
         Ok(None)
     }
