@@ -330,6 +330,8 @@ impl Run<'_> {
         }
         self.own(&manifest).await?;
         let bytes = manifest.to_bytes();
+        // What servers say of themselves is in it: a set that nobody could read again would be none.
+        Manifest::parse(&bytes).map_err(Error::Unreadable)?;
         if let Some(reference) = self.sign {
             let key = secret::resolve(reference)?;
             let signature = sign::sign(&key, &bytes)?;

@@ -77,3 +77,17 @@ fn only_a_set_that_is_signed_and_in_its_place_comes_before_another() {
     assert_eq!(node.manifest(&second)["previous"]["set"], first.as_str());
     assert_eq!(node.whole(), [first, second]);
 }
+
+/// The owner of a database may name it as he likes.
+#[test]
+fn what_would_not_be_read_again_is_not_published() {
+    let mut node = Node::new(385);
+    node.cluster.sql("postgres", r#"alter database participant rename to U&"participant\001B[2J""#);
+    node.databases[1] = database(&node.cluster, "participant", "participant", &node.cluster.url(""));
+    node.configure();
+    let outcome = node.idkeep().run(&["-o", "json", "backup"]);
+    assert_ne!(outcome.code, 0, "{outcome}");
+    assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
+    let listed = node.listed();
+    assert_eq!(listed["sets"], Value::Array(Vec::new()), "{listed}");
+}
