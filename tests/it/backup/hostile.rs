@@ -55,6 +55,15 @@ fn a_manifest_too_large_to_be_read_is_one_broken_set_and_no_more() {
 }
 
 #[test]
+fn a_set_in_the_last_second_there_is_does_not_keep_a_run_for_ever() {
+    let node = Node::new(383);
+    let set = node.publish();
+    forge(&node, &set, "99991230T220000Z");
+    let outcome = node.backup(75);
+    assert!(outcome.stderr.contains("another writer"), "{outcome}");
+}
+
+#[test]
 fn only_a_set_that_is_signed_and_in_its_place_comes_before_another() {
     let mut node = Node::new(384);
     let key = node.idkeep().path("signing-key");
