@@ -55,6 +55,18 @@ fn a_manifest_too_large_to_be_read_is_one_broken_set_and_no_more() {
 }
 
 #[test]
+fn numbers_that_add_up_to_more_than_there_is_are_listed() {
+    let node = Node::new(382);
+    let set = node.publish();
+    let mut manifest = node.manifest(&set);
+    for dump in manifest["databases"].as_array_mut().unwrap() {
+        dump["bytes"] = json!(u64::MAX);
+    }
+    std::fs::write(node.folder().join(&set).join("manifest.json"), manifest.to_string()).unwrap();
+    assert_eq!(node.listed()["sets"][0]["state"], "broken");
+}
+
+#[test]
 fn a_set_in_the_last_second_there_is_does_not_keep_a_run_for_ever() {
     let node = Node::new(383);
     let set = node.publish();
