@@ -47,6 +47,9 @@ pub enum Error {
     /// The order is broken, whatever the plan said.
     #[error("nothing was published: {0}")]
     Order(#[from] manifest::Error),
+    /// The manifest would not be read again.
+    #[error("nothing was published: the manifest could not be read again: {0}")]
+    Unreadable(manifest::Error),
     /// The data itself says that the set is not consistent.
     #[error("set {set} is rejected: {}", broken(invariants))]
     Rejected { set: SetId, invariants: BTreeMap<String, Invariant> },
@@ -108,7 +111,7 @@ impl Failure for Error {
             Self::Seal(error) => error.fault(),
             Self::SignKey(error) => error.fault(),
             Self::Sign(error) => error.fault(),
-            Self::Order(_) | Self::Rejected { .. } => Fault::Inconsistent,
+            Self::Order(_) | Self::Unreadable(_) | Self::Rejected { .. } => Fault::Inconsistent,
             Self::AnotherParticipant { .. } => Fault::Identity,
             Self::StandbyLags { .. }
             | Self::GaveWay { .. }
@@ -133,6 +136,9 @@ impl Failure for Error {
                 "add its public half (`ssh-keygen -y -f FILE` prints it) to `signers`, beside those of older keys".into()
             }
             Self::Order(_) => "please report it: the order is checked before anything is dumped".into(),
+            Self::Unreadable(_) => {
+                "does a database's name hold a control character? earlier sets are untouched".into()
+            }
             Self::Rejected { .. } => {
                 "the set is kept as `rejected.json` and is no backup; the earlier sets are untouched: see the page \"Database backups\" of the documentation".into()
             }

@@ -13,13 +13,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::archive::Contents;
 use super::catalog::{Catalog, Entry, State};
 use super::manifest::{Dump, Manifest};
-use super::repository::{self, Repository};
+use super::repository::{self, Doing, Repository};
+use super::set::SetId;
 use super::verify::contents::{self, Error};
 use super::verify::{self, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
 use crate::config::Period;
 
 /// Chunks that wait for the thread that opens them.
 const AHEAD: usize = 4;
+
+/// Seconds in a row that may have a record already.
+const MAX_TAKEN: u32 = 60;
 
 /// How sets are examined.
 #[derive(Debug, Clone)]
@@ -98,9 +102,8 @@ impl Examination<'_> {
             with_key: self.key.is_some(),
             checks: report.checks.clone(),
         };
-        let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
-        let key = format!("{}/{}/{}", report.node, entry.id, record.file());
-        if let Err(error) = repository.create(&key, Bytes::from(bytes)).await {
+        let bytes = Bytes::from(serde_json::to_vec_pretty(&record).unwrap_or_default());
+        if let Err(error) = keep(repository, &format!("{}/{}", report.node, entry.id), bytes, SetId::at(now)).await {
             let (set, error) = (entry.id.to_string(), crate::error::chain(&error));
             tracing::warn!(
                 node = report.node,
@@ -113,6 +116,19 @@ impl Examination<'_> {
         let (set, result) = (entry.id.to_string(), report.result.as_str());
         tracing::info!(node = report.node, set, result, failed, "set verified");
     }
+}
+
+/// Writes a record under the first second that has none: one that is lost could be the one that tells of damage.
+async fn keep(repository: &Repository, folder: &str, bytes: Bytes, from: SetId) -> Result<(), repository::Error> {
+    let mut at = from;
+    for _ in 0..MAX_TAKEN {
+        if repository.create(&format!("{folder}/{}", Record::file(at)), bytes.clone()).await? {
+            return Ok(());
+        }
+        at = at.next();
+    }
+    let doing = Doing { repository: repository.name().to_owned(), verb: "writing", key: folder.to_owned() };
+    Err(repository::Error::Exists { doing })
 }
 
 /// The snapshots of the sets around this one, among those that count.

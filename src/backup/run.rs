@@ -18,7 +18,7 @@ use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
 use super::stop::Stop;
 use super::turn::{Turn, application_name};
-use super::{Error, sign};
+use super::{Error, catalog, sign};
 use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
 use crate::retry::Deadline;
@@ -297,20 +297,28 @@ impl Run<'_> {
         })
     }
 
+    /// The newest set that is believed: what is built on it must not be on what anybody may have put there.
     async fn previous(&self) -> Result<Option<(Previous, Manifest)>, Error> {
         let node = self.name.as_str();
         let folders = self.repository.folders(node).await?;
         for set in folders.iter().rev().filter_map(|name| name.parse::<SetId>().ok()) {
             let key = format!("{node}/{set}/manifest.json");
-            let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { continue };
-            if !self.believes(&key, &bytes).await? {
-                tracing::warn!(node, set = set.to_string(), "this set is by none of the `signers`: passed over");
-                continue;
-            }
-            if let Ok(manifest) = Manifest::parse(&bytes) {
-                return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest)));
-            }
-            tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read");
+            let Some(bytes) = catalog::small(&self.repository, &key).await? else { continue };
+            let why = match Manifest::parse(&bytes) {
+                Ok(manifest) if manifest.node != node || manifest.set != set => "it is that of another set".to_owned(),
+                Ok(manifest) => {
+                    let signature = match self.signers {
+                        [] => None,
+                        _ => catalog::small(&self.repository, &format!("{key}.sig")).await?,
+                    };
+                    match catalog::unbelieved(self.signers, signature.as_ref(), &bytes) {
+                        None => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
+                        Some(why) => why,
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(node, set = set.to_string(), why, "this set's manifest is passed over");
         }
         Ok(None)
     }
@@ -321,15 +329,6 @@ impl Run<'_> {
         let public = sign::public_half(&secret::resolve(reference)?)?;
         let is_believed = self.signers.is_empty() || self.signers.iter().any(|signer| signer.key() == public.key());
         if is_believed { Ok(()) } else { Err(Error::NotASigner) }
-    }
-
-    /// Whether a manifest may be built upon: where signers are named, only one that they signed.
-    async fn believes(&self, key: &str, manifest: &[u8]) -> Result<bool, Error> {
-        if self.signers.is_empty() {
-            return Ok(true);
-        }
-        let signature = self.repository.read(&format!("{key}.sig"), manifest::MAX_BYTES).await?;
-        Ok(signature.is_some_and(|signature| sign::verify(&signature, manifest, self.signers).is_ok()))
     }
 
     /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
@@ -359,8 +358,8 @@ impl Run<'_> {
         }
         self.own(&manifest).await?;
         let bytes = manifest.to_bytes();
-        // A set whose manifest nobody could read again would be none.
-        Manifest::parse(&bytes)?;
+        // What servers say of themselves is in it: a set that nobody could read again would be none.
+        Manifest::parse(&bytes).map_err(Error::Unreadable)?;
         if let Some(reference) = self.sign {
             let key = secret::resolve(reference)?;
             let signature = sign::sign(&key, &bytes)?;

@@ -153,7 +153,8 @@ impl ListedSet {
             participant_id: manifest.and_then(|manifest| manifest.participant_id.clone()),
             splice_version: manifest.and_then(|manifest| manifest.splice_version.clone()),
             databases: dumps().map(|dump| dump.name.clone()).collect(),
-            bytes: dumps().map(|dump| dump.bytes).sum(),
+            // Anybody may have written these numbers.
+            bytes: dumps().map(|dump| dump.bytes).fold(0, u64::saturating_add),
             snapshot_at: micros::text(entry.snapshot_at()),
             verified_at: entry.verified_at.map(rfc3339),
             invariants: manifest.map(|manifest| manifest.invariants.clone()).unwrap_or_default(),

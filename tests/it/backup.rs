@@ -4,6 +4,7 @@ mod consistent;
 mod credentials;
 mod exec;
 mod faults;
+mod hostile;
 mod live;
 mod majors;
 mod order;

@@ -162,7 +162,8 @@ fn aged(node: &Node, days: &[i64]) -> Vec<String> {
     let template = "template";
     let now = jiff::Timestamp::now();
     let sets = days.iter().map(|days| {
-        let back = jiff::SignedDuration::from_hours(days * 24);
+        // And an hour, or the youngest would be in the template's place.
+        let back = jiff::SignedDuration::from_hours(days * 24 + 1);
         let id = now.checked_sub(back).unwrap().strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut manifest = manifest.clone();
         manifest["set"] = json!(id);
