@@ -105,6 +105,7 @@ impl Catalog {
     }
 
     /// Sets that count as backups, oldest first.
+    #[must_use]
     pub fn whole(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.sets.iter().filter(|entry| entry.is_whole())
     }

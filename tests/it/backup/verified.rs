@@ -261,8 +261,8 @@ fn only_the_two_newest_rejected_runs_keep_their_files() {
     node.cluster.sql("participant", "update participant.lapi_parameters set ledger_end = 100");
     node.publish();
     expire(&node, 0, &[]);
-    let rejected: Vec<String> =
-        node.listed()["rejected"].as_array().unwrap().iter().map(|set| set.as_str().unwrap().to_owned()).collect();
+    let evidence = |file: &String| Some(file.strip_suffix("/rejected.json")?.to_owned());
+    let rejected: Vec<String> = node.files().iter().filter_map(evidence).collect();
     let dumps = |set: &String| node.files().iter().any(|file| file.starts_with(set) && file.contains(".dump."));
     let kept: Vec<bool> = rejected.iter().map(dumps).collect();
     assert_eq!(kept, [false, true, true]);
