@@ -10,6 +10,7 @@ mod majors;
 mod order;
 mod progress;
 mod s3;
+mod secrecy;
 mod trust;
 mod verified;
 mod whole;

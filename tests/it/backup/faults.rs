@@ -21,12 +21,16 @@ pub(super) fn hold(node: &Node) -> Client {
 /// A run whose validator is durable, and whose `pg_dump` of the participant waits for a lock.
 pub(super) fn held_run(node: &Node) -> Running {
     let run = node.start();
+    wait_for_the_dump_to_wait(node);
+    run
+}
+
+pub(super) fn wait_for_the_dump_to_wait(node: &Node) {
     wait_for("pg_dump to wait", LONG, || {
         let waiting = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
             where not l.granted and a.application_name like 'idkeep/%'";
         (node.cluster.sql("postgres", waiting).trim() == "1").then_some(())
     });
-    run
 }
 
 /// The children of a process by that name.

@@ -136,6 +136,13 @@ impl Idkeep {
 
     /// Runs with a stdout that takes nothing, and returns once the program waits to print there.
     pub fn spawn_with_blocked_stdout(&self, arguments: &[&str]) -> Blocked {
+        let mut blocked = self.spawn_blocked(arguments);
+        blocked.wait_to_print();
+        blocked
+    }
+
+    /// The same, and returns at once.
+    pub fn spawn_blocked(&self, arguments: &[&str]) -> Blocked {
         let (pipe, mut into) = std::io::pipe().unwrap();
         // The flag belongs to the pipe's end, which the child shares: it must be gone before the child is there.
         let flags = fcntl_getfl(into.as_fd()).unwrap();
@@ -149,14 +156,7 @@ impl Idkeep {
         fcntl_setfl(into.as_fd(), flags).unwrap();
         let mut command = self.command(arguments);
         command.stdout(into);
-        let mut running = Running::start(command);
-        wait_for("the program to print", HANGS, || {
-            if let Some(status) = running.child.try_wait().unwrap() {
-                panic!("ended ({status}) without printing:\n{}", running.stderr.text());
-            }
-            is_writing_to_stdout(running.pid).then_some(())
-        });
-        Blocked { running, pipe, filled }
+        Blocked { running: Running::start(command), pipe, filled }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -227,6 +227,21 @@ impl Running {
 impl Blocked {
     pub fn pid(&self) -> u32 {
         self.running.pid
+    }
+
+    /// Waits until it has nothing left to do but to print.
+    pub fn wait_to_print(&mut self) {
+        let Self { running, .. } = self;
+        wait_for("the program to print", HANGS, || {
+            if let Some(status) = running.child.try_wait().unwrap() {
+                panic!("ended ({status}) without printing:\n{}", running.stderr.text());
+            }
+            is_writing_to_stdout(running.pid).then_some(())
+        });
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
     }
 
     /// What it said on stderr; the last words before the report may still be on their way.
