@@ -98,9 +98,9 @@ fn fill(cluster: &Cluster, from: u64, to: u64) {
         "create table if not exists participant.lapi_events(event_sequential_id bigserial, event_offset bigint, \
            contract_id bytea, template_id int, payload bytea, ledger_effective_time bigint); \
          insert into participant.lapi_events(event_offset, contract_id, template_id, payload, ledger_effective_time) \
-         select g, sha256(g::text::bytea) || sha256((g * 7)::text::bytea), g % 97, \
+         select g, sha256(g::text::bytea) || sha256((g::bigint * 7)::text::bytea), g % 97, \
            convert_to(repeat('{{\"owner\":\"acme::1220' || md5((g % 1000)::text) || '\",\"amount\":' || g || '}}', 5) \
-             || md5(g::text) || md5((g + 1)::text) || md5((g * 3)::text), 'UTF8'), 1700000000000000 + g * 1000 \
+             || md5(g::text) || md5((g + 1)::text) || md5((g::bigint * 3)::text), 'UTF8'), 1700000000000000 + g::bigint * 1000 \
          from generate_series({}, {to}) g",
         from + 1
     );

@@ -1,31 +1,30 @@
 //! One node's run: locked, prepared, each database in its turn, published.
 
+mod owner;
+mod publish;
+
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-
+use super::Error;
 use super::clock::Clock;
-use super::facts::{Facts, ParticipantFacts};
+use super::facts::Facts;
 use super::invariants::{self, Known};
 use super::lease::Lease;
-use super::manifest::{self, Manifest, Outcome, Previous};
+use super::manifest::{self, Manifest, Previous};
 use super::plan::Plan;
 use super::postgres::{Login, Session, Target};
 use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
 use super::stop::Stop;
 use super::turn::{Turn, application_name};
-use super::{Error, catalog, sign};
 use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
 use crate::retry::Deadline;
-use crate::secret;
 use crate::store::vault::Vault;
 use crate::sync::Subject;
 use crate::validator::AppStatus;
+pub use owner::Owner;
 
 /// Time for the app to say whether it is ready.
 const STATUS: Duration = Duration::from_secs(5);
@@ -45,15 +44,6 @@ pub struct Run<'r> {
     pub(super) clock: Clock,
     pub(super) known: Known,
     pub(super) owner: Option<Owner>,
-}
-
-/// `<node>/node.json`: whose sets a folder holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// `PAR::…`.
-    pub participant_id: String,
-    /// The network, where it was configured.
-    pub network: Option<String>,
 }
 
 /// A database that is ready for its turn.
@@ -271,142 +261,6 @@ impl Run<'_> {
         }
         known
     }
-
-    async fn read_owner(&self) -> Result<Option<Owner>, Error> {
-        let key = self.owner_key();
-        let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { return Ok(None) };
-        let owner = serde_json::from_slice(&bytes)
-            .map_err(|_| Error::Vanished { file: key, found: "not what idkeep writes".into() })?;
-        Ok(Some(owner))
-    }
-
-    fn owner_key(&self) -> String {
-        format!("{}/node.json", self.name)
-    }
-
-    /// Two clusters that share a node's name must not mix their sets.
-    pub(super) fn same_participant(&self, participant: &ParticipantFacts) -> Result<(), Error> {
-        let (Some(owner), Some(found)) = (&self.owner, participant.full_id()) else { return Ok(()) };
-        if owner.participant_id == found {
-            return Ok(());
-        }
-        Err(Error::AnotherParticipant {
-            node: self.name.to_string(),
-            stored: crate::log::printable(&owner.participant_id),
-            found,
-        })
-    }
-
-    /// The newest set that is believed: what is built on it must not be on what anybody may have put there.
-    async fn previous(&self) -> Result<Option<(Previous, Manifest)>, Error> {
-        let node = self.name.as_str();
-        let folders = self.repository.folders(node).await?;
-        for set in folders.iter().rev().filter_map(|name| name.parse::<SetId>().ok()) {
-            let key = format!("{node}/{set}/manifest.json");
-            let Some(bytes) = catalog::small(&self.repository, &key).await? else { continue };
-            let why = match Manifest::parse(&bytes) {
-                Ok(manifest) if manifest.node != node || manifest.set != set => "it is that of another set".to_owned(),
-                Ok(manifest) => {
-                    let signature = match self.signers {
-                        [] => None,
-                        _ => catalog::small(&self.repository, &format!("{key}.sig")).await?,
-                    };
-                    match catalog::unbelieved(self.signers, signature.as_ref(), &bytes) {
-                        None => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
-                        Some(why) => why,
-                    }
-                }
-                Err(error) => error.to_string(),
-            };
-            tracing::warn!(node, set = set.to_string(), why, "this set's manifest is passed over");
-        }
-        Ok(None)
-    }
-
-    /// A key that cannot sign, or whose sets nobody would believe, is found before hours of dumping.
-    fn can_sign(&self) -> Result<(), Error> {
-        let Some(reference) = self.sign else { return Ok(()) };
-        let public = sign::public_half(&secret::resolve(reference)?)?;
-        let is_believed = self.signers.is_empty() || self.signers.iter().any(|signer| signer.key() == public.key());
-        if is_believed { Ok(()) } else { Err(Error::NotASigner) }
-    }
-
-    /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
-    async fn reject(&self, manifest: &Manifest, pending: Pending) -> Result<(), Error> {
-        let key = format!("{}/{}/rejected.json", self.name, pending.set());
-        self.repository.create(&key, Bytes::from(manifest.to_bytes())).await?;
-        pending.end().await;
-        Ok(())
-    }
-
-    /// The manifest is written last, and only by who still holds the lock over objects that are all there.
-    async fn publish(&self, manifest: Manifest, pending: Pending, lock: &Lock) -> Result<Manifest, Error> {
-        if manifest.invariants.values().any(|invariant| invariant.result == Outcome::Fail) {
-            let (set, invariants) = (manifest.set, manifest.invariants.clone());
-            self.reject(&manifest, pending).await?;
-            return Err(Error::Rejected { set, invariants });
-        }
-        manifest.check_order()?;
-        let folder = format!("{}/{}", self.name, manifest.set);
-        for dump in &manifest.databases {
-            let file = format!("{folder}/{}", dump.file);
-            match self.repository.size(&file).await? {
-                Some(bytes) if bytes == dump.bytes => {}
-                Some(bytes) => return Err(Error::Vanished { file, found: format!("{bytes} bytes") }),
-                None => return Err(Error::Vanished { file, found: "not there".into() }),
-            }
-        }
-        self.own(&manifest).await?;
-        let bytes = manifest.to_bytes();
-        // What servers say of themselves is in it: a set that nobody could read again would be none.
-        Manifest::parse(&bytes).map_err(Error::Unreadable)?;
-        if let Some(reference) = self.sign {
-            let key = secret::resolve(reference)?;
-            let signature = sign::sign(&key, &bytes)?;
-            self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
-        }
-        if !lock.is_ours().await? {
-            return Err(Error::LockLost);
-        }
-        if !self.repository.create(&format!("{folder}/manifest.json"), Bytes::from(bytes)).await? {
-            return Err(Error::Taken(manifest.set));
-        }
-        pending.end().await;
-        self.announce(&manifest);
-        Ok(manifest)
-    }
-
-    /// Says whose sets this folder holds, before the first one is there.
-    async fn own(&self, manifest: &Manifest) -> Result<(), Error> {
-        let (None, Some(participant_id)) = (&self.owner, &manifest.participant_id) else { return Ok(()) };
-        let owner = Owner { participant_id: participant_id.clone(), network: self.node.network.clone() };
-        let bytes = serde_json::to_vec_pretty(&owner).unwrap_or_default();
-        if self.repository.create(&self.owner_key(), Bytes::from(bytes)).await? {
-            return Ok(());
-        }
-        // Somebody else was first: it is theirs, or the same.
-        match self.read_owner().await? {
-            Some(stored) if stored.participant_id == owner.participant_id => Ok(()),
-            stored => Err(Error::AnotherParticipant {
-                node: self.name.to_string(),
-                stored: stored.map(|stored| crate::log::printable(&stored.participant_id)).unwrap_or_default(),
-                found: owner.participant_id,
-            }),
-        }
-    }
-
-    fn announce(&self, manifest: &Manifest) {
-        let (node, set) = (self.name.as_str(), manifest.set.to_string());
-        for (name, invariant) in &manifest.invariants {
-            if invariant.result == Outcome::Unknown {
-                tracing::warn!(node, set, invariant = name, reason = invariant.reason, "published, but not proven");
-            }
-        }
-        for remark in &manifest.remarks {
-            tracing::warn!(node, set, remark, "published with a remark");
-        }
-        tracing::info!(node, set, "set published");
-    }
 }
 
 /// What changed about the app while the set was taken.
@@ -434,8 +288,4 @@ fn participant_id(facts: &Facts) -> Option<String> {
 fn duration(manifest: &Manifest, name: &str) -> Option<Duration> {
     let dump = manifest.databases.iter().find(|dump| dump.name == name)?;
     Duration::try_from(dump.completed_at?.duration_since(dump.started_at)).ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
