@@ -55,7 +55,7 @@ use crate::sync::{Pass, Subject};
 
 /// Takes one set of each of these nodes, one node after the other: what a run needs of memory does not add up.
 pub async fn take(config: &Config, nodes: &[Name]) -> Report {
-    LocalSet::new().run_until(all(config, nodes)).await
+    LocalSet::new().run_until(Box::pin(all(config, nodes))).await
 }
 
 async fn all(config: &Config, nodes: &[Name]) -> Report {
@@ -97,6 +97,7 @@ async fn one(
         backup,
         repository: repository?,
         sign: config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref()),
+        signers: signers(config, subject),
         subject,
         http,
         vaults: &|name| vaults.get(name),

@@ -12,6 +12,12 @@ use scan::Scan;
 /// Entries with data that are kept in mind while their data is still to come; a database of Canton has some hundreds.
 const MAX_DATA_ENTRIES: usize = 1_000_000;
 
+/// The format's own numbers: its kind, an entry without data, and the two kinds of blocks.
+const CUSTOM: u8 = 1;
+const NO_DATA: u8 = 3;
+const DATA: u8 = 1;
+const LARGE_OBJECTS: u8 = 3;
+
 /// What an archive holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
@@ -87,7 +93,6 @@ fn header<R: Read>(scan: &mut Scan<R>) -> Result<(Contents, u8), Error> {
     if scan.byte()? != 4 || scan.byte()? != 8 {
         return Err(scan.malformed("integers of an unusual size"));
     }
-    const CUSTOM: u8 = 1;
     if scan.byte()? != CUSTOM {
         return Err(Error::NotAnArchive);
     }
@@ -134,7 +139,6 @@ fn entries<R: Read>(scan: &mut Scan<R>, minor: u8, contents: &mut Contents) -> R
         // Its owner, and whether it has the object ids of old.
         scan.skip_texts(2)?;
         while scan.skip_text()?.is_some() {}
-        const NO_DATA: u8 = 3;
         let position = scan.byte()?;
         scan.skip(8)?;
         if !(1..=NO_DATA).contains(&position) || has_data == (position == NO_DATA) {
@@ -153,8 +157,6 @@ fn entries<R: Read>(scan: &mut Scan<R>, minor: u8, contents: &mut Contents) -> R
 
 /// Reads blocks of data to the archive's end, and strikes out each entry whose data came whole.
 fn blocks<R: Read>(scan: &mut Scan<R>, promised: &mut HashSet<i64>, contents: &mut Contents) -> Result<(), Error> {
-    const DATA: u8 = 1;
-    const LARGE_OBJECTS: u8 = 3;
     scan.enter("a block of data");
     while let Some(kind) = scan.byte_or_end()? {
         let id = scan.int()?;
@@ -188,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// What pg_dump 15, 16 and 18 wrote of one small database, to a pipe and (`15-file`) to a file.
+    /// What `pg_dump` 15, 16 and 18 wrote of one small database, to a pipe and (`15-file`) to a file.
     const SAMPLES: [(&str, &[u8]); 4] = [
         ("15", include_bytes!("archive/samples/15.dump")),
         ("15-file", include_bytes!("archive/samples/15-file.dump")),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +18,9 @@ use crate::config::Signer;
 
 /// Small documents that are fetched at the same time.
 const AT_ONCE: usize = 8;
+
+/// How far the clock of another machine that verifies may be ahead of ours.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 
 /// Everything of one node.
 #[derive(Debug, Default)]
@@ -102,6 +105,7 @@ impl Catalog {
     }
 
     /// Sets that count as backups, oldest first.
+    #[must_use]
     pub fn whole(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.sets.iter().filter(|entry| entry.is_whole())
     }
@@ -115,10 +119,10 @@ async fn entry(
     signers: &[Signer],
 ) -> Result<Entry, repository::Error> {
     let key = |name: &str| format!("{node}/{id}/{name}");
-    let bytes = repository.read(&key("manifest.json"), manifest::MAX_BYTES).await?.unwrap_or_default();
+    let bytes = small(repository, &key("manifest.json")).await?.unwrap_or_default();
     let sha256 = base16ct::lower::encode_string(&Sha256::digest(&bytes));
     let manifest = Manifest::parse(&bytes);
-    let signature = repository.read(&key("manifest.json.sig"), manifest::MAX_BYTES).await?;
+    let signature = small(repository, &key("manifest.json.sig")).await?;
     let state = match &manifest {
         Err(error) => State::Broken(format!("its manifest cannot be read: {error}")),
         Ok(manifest) => match unbelieved(signers, signature.as_ref(), &bytes) {
@@ -130,8 +134,17 @@ async fn entry(
     Ok(Entry { id, state, manifest: manifest.ok(), sha256, files, verified_at })
 }
 
+/// Reads one of the documents beside the dumps. One that is larger than any of ours reads as an empty one, which is
+/// none either: whoever leaves such a thing there spoils that set, and no other.
+pub(super) async fn small(repository: &Repository, key: &str) -> Result<Option<Bytes>, repository::Error> {
+    match repository.read(key, manifest::MAX_BYTES).await {
+        Err(repository::Error::TooLarge { .. }) => Ok(Some(Bytes::new())),
+        result => result,
+    }
+}
+
 /// Why a manifest is not believed.
-fn unbelieved(signers: &[Signer], signature: Option<&Bytes>, manifest: &[u8]) -> Option<String> {
+pub(super) fn unbelieved(signers: &[Signer], signature: Option<&Bytes>, manifest: &[u8]) -> Option<String> {
     if signers.is_empty() {
         return None;
     }
@@ -157,7 +170,8 @@ fn state(manifest: &Manifest, node: &str, id: SetId, files: &[Object]) -> State 
     State::Whole
 }
 
-/// When the newest `verify-<time>.json` without a failure was written.
+/// When the newest `verify-<time>.json` about this manifest was written, if that one is without a failure: what was
+/// damaged since does not count as verified any more.
 async fn verified_at(
     repository: &Rc<Repository>,
     node: &str,
@@ -165,13 +179,21 @@ async fn verified_at(
     files: &[Object],
     sha256: &str,
 ) -> Result<Option<Timestamp>, repository::Error> {
-    let mut names: Vec<&str> =
-        files.iter().map(|file| file.name.as_str()).filter(|name| name.starts_with("verify-")).collect();
+    // One that says to be of the future would have the last word for ever.
+    let latest = SetId::at(Timestamp::now().saturating_add(AHEAD).unwrap_or(Timestamp::MAX));
+    let mut names: Vec<(SetId, &str)> = files
+        .iter()
+        .filter_map(|file| {
+            let name = file.name.as_str();
+            Some((name.strip_prefix("verify-")?.strip_suffix(".json")?.parse().ok()?, name))
+        })
+        .filter(|(at, _)| *at <= latest)
+        .collect();
     names.sort_unstable();
-    for name in names.iter().rev() {
-        let bytes = repository.read(&format!("{node}/{id}/{name}"), manifest::MAX_BYTES).await?.unwrap_or_default();
-        if let Some(at) = Record::passed_at(&bytes, sha256) {
-            return Ok(Some(at));
+    for (_, name) in names.iter().rev() {
+        let bytes = small(repository, &format!("{node}/{id}/{name}")).await?.unwrap_or_default();
+        if let Some(record) = Record::about(&bytes, sha256) {
+            return Ok(record.passed_at());
         }
     }
     Ok(None)

@@ -28,7 +28,7 @@ pub enum Error {
     Database { database: String, source: postgres::Error },
     /// The credentials that were made for the dump.
     #[error("{database}")]
-    Credentials { database: String, source: credentials::Error },
+    Credentials { database: String, source: Box<credentials::Error> },
     /// The stream's own reason.
     #[error(transparent)]
     Stream(#[from] stream::Error),
@@ -41,9 +41,15 @@ pub enum Error {
     /// The signing key cannot be used.
     #[error("signing the manifest")]
     Sign(#[from] sign::Error),
+    /// The signing key's sets would not be believed.
+    #[error("the key that signs manifests is none of the `signers`: its sets would not be believed")]
+    NotASigner,
     /// The order is broken, whatever the plan said.
     #[error("nothing was published: {0}")]
     Order(#[from] manifest::Error),
+    /// The manifest would not be read again.
+    #[error("nothing was published: the manifest could not be read again: {0}")]
+    Unreadable(manifest::Error),
     /// The data itself says that the set is not consistent.
     #[error("set {set} is rejected: {}", broken(invariants))]
     Rejected { set: SetId, invariants: BTreeMap<String, Invariant> },
@@ -97,7 +103,7 @@ fn waiting(waiters: &[Waiter]) -> String {
 impl Failure for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Unconfigured | Self::Plan(_) => Fault::Config,
+            Self::Unconfigured | Self::Plan(_) | Self::NotASigner => Fault::Config,
             Self::Repository(error) => error.fault(),
             Self::Database { source, .. } => source.fault(),
             Self::Credentials { source, .. } => source.fault(),
@@ -105,7 +111,7 @@ impl Failure for Error {
             Self::Seal(error) => error.fault(),
             Self::SignKey(error) => error.fault(),
             Self::Sign(error) => error.fault(),
-            Self::Order(_) | Self::Rejected { .. } => Fault::Inconsistent,
+            Self::Order(_) | Self::Unreadable(_) | Self::Rejected { .. } => Fault::Inconsistent,
             Self::AnotherParticipant { .. } => Fault::Identity,
             Self::StandbyLags { .. }
             | Self::GaveWay { .. }
@@ -126,7 +132,13 @@ impl Failure for Error {
             Self::Seal(error) => return error.hint(),
             Self::SignKey(error) => return error.hint(),
             Self::Sign(error) => return error.hint(),
+            Self::NotASigner => {
+                "add its public half (`ssh-keygen -y -f FILE` prints it) to `signers`, beside those of older keys".into()
+            }
             Self::Order(_) => "please report it: the order is checked before anything is dumped".into(),
+            Self::Unreadable(_) => {
+                "does a database's name hold a control character? earlier sets are untouched".into()
+            }
             Self::Rejected { .. } => {
                 "the set is kept as `rejected.json` and is no backup; the earlier sets are untouched: see the page \"Database backups\" of the documentation".into()
             }

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::archive::Contents;
 use super::catalog::{Catalog, Entry, State};
 use super::manifest::{Dump, Manifest};
-use super::repository::{self, Repository};
+use super::repository::{self, Doing, Repository};
+use super::set::SetId;
 use super::verify::contents::{self, Error};
 use super::verify::{self, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
 use crate::config::Period;
@@ -21,9 +22,17 @@ use crate::config::Period;
 /// Chunks that wait for the thread that opens them.
 const AHEAD: usize = 4;
 
-/// How sets are examined.
-#[derive(Debug, Clone)]
+/// Seconds in a row that may have a record already.
+const MAX_TAKEN: u32 = 60;
+
+/// How a node's sets are examined.
 pub struct Examination<'e> {
+    /// Where they lie.
+    pub repository: &'e Rc<Repository>,
+    /// The node's name.
+    pub node: &'e str,
+    /// What the repository holds of it.
+    pub catalog: &'e Catalog,
     /// The private key that looks inside, where there is one.
     pub key: Option<&'e Path>,
     /// The participant's pruning `retention`.
@@ -34,45 +43,31 @@ pub struct Examination<'e> {
 
 impl Examination<'_> {
     /// Examines one set of the catalogue, and keeps a record of it beside the set.
-    pub async fn set(
-        &self,
-        repository: &Rc<Repository>,
-        node: &str,
-        catalog: &Catalog,
-        entry: &Entry,
-    ) -> Result<SetReport, repository::Error> {
+    pub async fn set(&self, entry: &Entry) -> Result<SetReport, repository::Error> {
         let now = Timestamp::now();
         let checks = match (&entry.manifest, &entry.state) {
-            (Some(manifest), state) => self.whole(repository, node, catalog, entry, manifest, state, now).await?,
+            (Some(manifest), _) => self.whole(entry, manifest, now).await?,
             (None, State::Whole) => vec![Check::fail("manifest", "it cannot be read", "restore from another set")],
             (None, State::Broken(why) | State::Unbelieved(why)) => {
                 vec![Check::fail("manifest", why, "restore from another set")]
             }
         };
-        let report = SetReport::of(node, entry.id, checks);
-        self.record(repository, entry, &report, now).await;
+        let report = SetReport::of(self.node, entry.id, checks);
+        self.record(entry, &report, now).await;
         Ok(report)
     }
 
-    async fn whole(
-        &self,
-        repository: &Rc<Repository>,
-        node: &str,
-        catalog: &Catalog,
-        entry: &Entry,
-        manifest: &Manifest,
-        state: &State,
-        now: Timestamp,
-    ) -> Result<Vec<Check>, repository::Error> {
-        let signature = match (state, self.has_signers) {
+    async fn whole(&self, entry: &Entry, manifest: &Manifest, now: Timestamp) -> Result<Vec<Check>, repository::Error> {
+        let node = self.node;
+        let signature = match (&entry.state, self.has_signers) {
             (State::Unbelieved(why), _) => Signature::Refused(why.clone()),
             (_, true) => Signature::Trusted,
             (_, false) => Signature::Unjudged,
         };
         let named = manifest.previous.as_ref().map(|previous| previous.set);
-        let previous = catalog.sets.iter().find(|other| Some(other.id) == named);
+        let previous = self.catalog.sets.iter().find(|other| Some(other.id) == named);
         let previous = previous.map_or(Previous::Gone, |other| Previous::There(other.sha256.clone()));
-        let neighbours = neighbours(catalog, entry);
+        let neighbours = neighbours(self.catalog, entry);
         let mut checks = verify::judge(manifest, &signature, &previous, neighbours, self.pruning_retention, now);
         if manifest.node != node || manifest.set != entry.id {
             let other = format!("its manifest is that of {}/{}", manifest.node, manifest.set);
@@ -81,14 +76,14 @@ impl Examination<'_> {
         let folder = format!("{node}/{}", entry.id);
         for dump in &manifest.databases {
             tracing::info!(node, set = entry.id.to_string(), database = dump.name, bytes = dump.bytes, "reading");
-            let found = read(repository, &folder, dump, self.key).await?;
+            let found = read(self.repository, &folder, dump, self.key).await?;
             checks.extend(verify::object(dump, found.as_ref()));
         }
         Ok(checks)
     }
 
     /// Only a record makes a set count as verified; where none may be written, the report still stands.
-    async fn record(&self, repository: &Rc<Repository>, entry: &Entry, report: &SetReport, now: Timestamp) {
+    async fn record(&self, entry: &Entry, report: &SetReport, now: Timestamp) {
         let record = Record {
             schema: verify::SCHEMA.to_owned(),
             set: entry.id,
@@ -98,9 +93,9 @@ impl Examination<'_> {
             with_key: self.key.is_some(),
             checks: report.checks.clone(),
         };
-        let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
-        let key = format!("{}/{}/{}", report.node, entry.id, record.file());
-        if let Err(error) = repository.create(&key, Bytes::from(bytes)).await {
+        let bytes = Bytes::from(serde_json::to_vec_pretty(&record).unwrap_or_default());
+        let folder = format!("{}/{}", self.node, entry.id);
+        if let Err(error) = keep(self.repository, &folder, bytes, SetId::at(now)).await {
             let (set, error) = (entry.id.to_string(), crate::error::chain(&error));
             tracing::warn!(
                 node = report.node,
@@ -113,6 +108,19 @@ impl Examination<'_> {
         let (set, result) = (entry.id.to_string(), report.result.as_str());
         tracing::info!(node = report.node, set, result, failed, "set verified");
     }
+}
+
+/// Writes a record under the first second that has none: one that is lost could be the one that tells of damage.
+async fn keep(repository: &Repository, folder: &str, bytes: Bytes, from: SetId) -> Result<(), repository::Error> {
+    let mut at = from;
+    for _ in 0..MAX_TAKEN {
+        if repository.create(&format!("{folder}/{}", Record::file(at)), bytes.clone()).await? {
+            return Ok(());
+        }
+        at = at.next();
+    }
+    let doing = Doing { repository: repository.name().to_owned(), verb: "writing", key: folder.to_owned() };
+    Err(repository::Error::Exists { doing })
 }
 
 /// The snapshots of the sets around this one, among those that count.

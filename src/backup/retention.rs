@@ -86,7 +86,8 @@ impl Retention {
         }
         let (mut days, mut weeks) = (BTreeSet::<Date>::new(), BTreeSet::<ISOWeekDate>::new());
         for set in newest {
-            let date = TimeZone::UTC.to_datetime(set.id.started_at()).date();
+            // Not by its id: where a clock was ahead once, ids are in the future ever since, and seconds apart.
+            let date = TimeZone::UTC.to_datetime(set.snapshot_at).date();
             if days.len() < count(self.keep.keep_daily) && days.insert(date) {
                 kept.keep(set.id, format!("the newest of {date}"));
             }
@@ -200,7 +201,8 @@ pub fn guard(sets: &[SetFacts], verdicts: &[(SetId, Verdict)], now: Timestamp, y
         return Ok(());
     }
     let stays = |id: SetId| verdicts.iter().any(|(known, verdict)| *known == id && verdict.is_keep());
-    let is_recent = |at: Timestamp| now.duration_since(at) <= RECENT;
+    // A record of the future proves no more than one that is too old.
+    let is_recent = |at: Timestamp| now.duration_since(at).abs() <= RECENT;
     if !sets.iter().any(|set| stays(set.id) && set.verified_at.is_some_and(is_recent)) {
         return Err(Refusal::NoneVerified);
     }
@@ -248,6 +250,17 @@ mod tests {
         let days: BTreeSet<String> = daily.iter().map(|id| id.to_string()[..8].to_owned()).collect();
         assert_eq!(days.len(), 5, "{daily:?}");
         assert_eq!(kept(rules(1, 0, 2, None), &sets).len(), 2);
+    }
+
+    #[test]
+    fn days_are_those_of_the_snapshots_also_where_the_ids_ran_ahead() {
+        let mut sets: Vec<SetFacts> = (0..240).step_by(3).map(set).collect();
+        let mut id = set(24 * 3650).id;
+        for set in &mut sets {
+            set.id = id;
+            id = id.next();
+        }
+        assert_eq!(kept(rules(1, 5, 0, None), &sets).len(), 5);
     }
 
     #[test]
@@ -301,6 +314,8 @@ mod tests {
         let many = rules(7, 0, 0, None).judge(&sets);
         assert_eq!(guard(&sets, &many, now, false), Err(Refusal::TooMany { remove: 3, of: 10 }));
         assert_eq!(guard(&sets, &many, now, true), Ok(()));
+        sets[9].verified_at = Some(now + RECENT + SignedDuration::from_secs(1));
+        assert_eq!(guard(&sets, &few, now, true), Err(Refusal::NoneVerified), "of the future");
         let none = rules(10, 0, 0, None).judge(&sets);
         assert_eq!(guard(&sets[..9], &none, now, false), Ok(()), "nothing would go");
     }

@@ -1,31 +1,30 @@
 //! One node's run: locked, prepared, each database in its turn, published.
 
+mod owner;
+mod publish;
+
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-
+use super::Error;
 use super::clock::Clock;
-use super::facts::{Facts, ParticipantFacts};
+use super::facts::Facts;
 use super::invariants::{self, Known};
 use super::lease::Lease;
-use super::manifest::{self, Manifest, Outcome, Previous};
+use super::manifest::{self, Manifest, Previous};
 use super::plan::Plan;
 use super::postgres::{Login, Session, Target};
 use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
 use super::stop::Stop;
 use super::turn::{Turn, application_name};
-use super::{Error, sign};
-use crate::config::{self, Database, Name, Node, SecretRef};
+use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
 use crate::retry::Deadline;
-use crate::secret;
 use crate::store::vault::Vault;
 use crate::sync::Subject;
 use crate::validator::AppStatus;
+pub use owner::Owner;
 
 /// Time for the app to say whether it is ready.
 const STATUS: Duration = Duration::from_secs(5);
@@ -37,6 +36,7 @@ pub struct Run<'r> {
     pub(super) backup: &'r config::Backup,
     pub(super) repository: Rc<Repository>,
     pub(super) sign: Option<&'r SecretRef>,
+    pub(super) signers: &'r [Signer],
     pub(super) subject: &'r Subject,
     pub(super) http: &'r Http,
     pub(super) vaults: &'r dyn Fn(&Name) -> Option<Rc<Vault>>,
@@ -44,15 +44,6 @@ pub struct Run<'r> {
     pub(super) clock: Clock,
     pub(super) known: Known,
     pub(super) owner: Option<Owner>,
-}
-
-/// `<node>/node.json`: whose sets a folder holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// `PAR::…`.
-    pub participant_id: String,
-    /// The network, where it was configured.
-    pub network: Option<String>,
 }
 
 /// A database that is ready for its turn.
@@ -69,12 +60,22 @@ impl Run<'_> {
         let node = self.name.as_str();
         let stop = self.stop.clone();
         let lock = stop.or(Lock::take(&self.repository, node)).await?;
-        let result = self.under(&lock).await;
-        // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-        if result.as_ref().is_err_and(|error| !matches!(error, Error::LockLost)) {
-            self.clear(&lock).await;
+        let result = tokio::select! {
+            result = self.under(&lock) => result,
+            () = stop.grace_is_over() => Err(Error::Interrupted),
+        };
+        let is_lost = matches!(result, Err(Error::LockLost));
+        let tidying = async {
+            // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
+            if result.is_err() && !is_lost {
+                self.clear(&lock).await;
+            }
+            lock.release().await;
+        };
+        tokio::select! {
+            () = tidying => {}
+            () = stop.grace_is_over() => tracing::warn!(node, "what was begun stays for the next run to remove"),
         }
-        lock.release().await;
         result
     }
 
@@ -98,6 +99,7 @@ impl Run<'_> {
 
     async fn under(&mut self, lock: &Lock) -> Result<Manifest, Error> {
         let stop = self.stop.clone();
+        self.can_sign()?;
         stop.or(async {
             self.clear(lock).await;
             self.owner = self.read_owner().await?;
@@ -160,36 +162,43 @@ impl Run<'_> {
 
     /// The database's connection, tried: what would fail later fails before anything is begun.
     async fn prepare<'p>(&'p self, database: &'p Database, last: Option<Duration>) -> Result<Prepared<'p>, Error> {
-        let failed = Error::of(database.name.as_str());
         let (lease, login) = match self.borrow(database, last).await? {
             Some((lease, login)) => (Some(lease), Some(login)),
             None => (None, None),
         };
-        let tried = async {
-            let target = Target::resolve(database, login).await?;
-            let application = application_name(self.name.as_str(), database.name.as_str());
-            let mut session = Session::open(&target, &application).await?;
-            let server = session.server().await?;
-            session.close().await;
-            let pg_dump_version = target.check_client(&server).await?;
-            if server.is_superuser {
-                tracing::warn!(
-                    node = self.name.as_str(),
-                    database = database.name.as_str(),
-                    "dumped by a superuser: `idkeep policy postgres` prints a role that may only read"
-                );
-            }
-            Ok((target, pg_dump_version))
-        };
-        match tried.await {
+        match self.try_out(database, login).await {
             Ok((target, pg_dump_version)) => Ok(Prepared { database, target, pg_dump_version, lease }),
             Err(error) => {
                 if let Some(lease) = lease {
                     lease.revoke().await;
                 }
-                Err(failed(error))
+                Err(error)
             }
         }
+    }
+
+    async fn try_out(&self, database: &Database, login: Option<Login>) -> Result<(Target, String), Error> {
+        let failed = Error::of(database.name.as_str());
+        let target = Target::resolve(database, login).await.map_err(&failed)?;
+        let application = application_name(self.name.as_str(), database.name.as_str());
+        let mut session = Session::open(&target, &application).await.map_err(&failed)?;
+        let server = session.server().await.map_err(&failed)?;
+        if self.owner.is_some() && database.role == Role::Participant {
+            session.snapshot().await.map_err(&failed)?;
+            if let Facts::Participant(participant) = session.facts(database.role).await.map_err(&failed)? {
+                self.same_participant(&participant)?;
+            }
+        }
+        session.close().await;
+        let pg_dump_version = target.check_client(&server).await.map_err(&failed)?;
+        if server.is_superuser {
+            tracing::warn!(
+                node = self.name.as_str(),
+                database = database.name.as_str(),
+                "dumped by a superuser: `idkeep policy postgres` prints a role that may only read"
+            );
+        }
+        Ok((target, pg_dump_version))
     }
 
     /// Credentials that are made for this run, where the configuration asks for them.
@@ -198,7 +207,9 @@ impl Run<'_> {
         let Some(vault) = (self.vaults)(store) else { return Ok(None) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
         let lease = Lease::take(vault, path, last, deadline).await;
-        lease.map(Some).map_err(|source| Error::Credentials { database: database.name.to_string(), source })
+        lease
+            .map(Some)
+            .map_err(|source| Error::Credentials { database: database.name.to_string(), source: source.into() })
     }
 
     async fn app_status(&self) -> AppStatus {
@@ -250,120 +261,6 @@ impl Run<'_> {
         }
         known
     }
-
-    async fn read_owner(&self) -> Result<Option<Owner>, Error> {
-        let key = self.owner_key();
-        let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { return Ok(None) };
-        let owner = serde_json::from_slice(&bytes)
-            .map_err(|_| Error::Vanished { file: key, found: "not what idkeep writes".into() })?;
-        Ok(Some(owner))
-    }
-
-    fn owner_key(&self) -> String {
-        format!("{}/node.json", self.name)
-    }
-
-    /// Two clusters that share a node's name must not mix their sets.
-    pub(super) fn same_participant(&self, participant: &ParticipantFacts) -> Result<(), Error> {
-        let (Some(owner), Some(found)) = (&self.owner, participant.full_id()) else { return Ok(()) };
-        if owner.participant_id == found {
-            return Ok(());
-        }
-        Err(Error::AnotherParticipant {
-            node: self.name.to_string(),
-            stored: crate::log::printable(&owner.participant_id),
-            found,
-        })
-    }
-
-    async fn previous(&self) -> Result<Option<(Previous, Manifest)>, Error> {
-        let node = self.name.as_str();
-        let folders = self.repository.folders(node).await?;
-        for set in folders.iter().rev().filter_map(|name| name.parse::<SetId>().ok()) {
-            let key = format!("{node}/{set}/manifest.json");
-            let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { continue };
-            match Manifest::parse(&bytes) {
-                Ok(manifest) => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
-                Err(_) => tracing::warn!(node, set = set.to_string(), "this set's manifest cannot be read"),
-            }
-        }
-        Ok(None)
-    }
-
-    /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
-    async fn reject(&self, manifest: &Manifest, pending: Pending) -> Result<(), Error> {
-        let key = format!("{}/{}/rejected.json", self.name, pending.set());
-        self.repository.create(&key, Bytes::from(manifest.to_bytes())).await?;
-        pending.end().await;
-        Ok(())
-    }
-
-    /// The manifest is written last, and only by who still holds the lock over objects that are all there.
-    async fn publish(&self, manifest: Manifest, pending: Pending, lock: &Lock) -> Result<Manifest, Error> {
-        if manifest.invariants.values().any(|invariant| invariant.result == Outcome::Fail) {
-            let (set, invariants) = (manifest.set, manifest.invariants.clone());
-            self.reject(&manifest, pending).await?;
-            return Err(Error::Rejected { set, invariants });
-        }
-        manifest.check_order()?;
-        let folder = format!("{}/{}", self.name, manifest.set);
-        for dump in &manifest.databases {
-            let file = format!("{folder}/{}", dump.file);
-            match self.repository.size(&file).await? {
-                Some(bytes) if bytes == dump.bytes => {}
-                Some(bytes) => return Err(Error::Vanished { file, found: format!("{bytes} bytes") }),
-                None => return Err(Error::Vanished { file, found: "not there".into() }),
-            }
-        }
-        self.own(&manifest).await?;
-        let bytes = manifest.to_bytes();
-        if let Some(reference) = self.sign {
-            let key = secret::resolve(reference)?;
-            let signature = sign::sign(&key, &bytes)?;
-            self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
-        }
-        if !lock.is_ours().await? {
-            return Err(Error::LockLost);
-        }
-        if !self.repository.create(&format!("{folder}/manifest.json"), Bytes::from(bytes)).await? {
-            return Err(Error::Taken(manifest.set));
-        }
-        pending.end().await;
-        self.announce(&manifest);
-        Ok(manifest)
-    }
-
-    /// Says whose sets this folder holds, before the first one is there.
-    async fn own(&self, manifest: &Manifest) -> Result<(), Error> {
-        let (None, Some(participant_id)) = (&self.owner, &manifest.participant_id) else { return Ok(()) };
-        let owner = Owner { participant_id: participant_id.clone(), network: self.node.network.clone() };
-        let bytes = serde_json::to_vec_pretty(&owner).unwrap_or_default();
-        if self.repository.create(&self.owner_key(), Bytes::from(bytes)).await? {
-            return Ok(());
-        }
-        // Somebody else was first: it is theirs, or the same.
-        match self.read_owner().await? {
-            Some(stored) if stored.participant_id == owner.participant_id => Ok(()),
-            stored => Err(Error::AnotherParticipant {
-                node: self.name.to_string(),
-                stored: stored.map(|stored| crate::log::printable(&stored.participant_id)).unwrap_or_default(),
-                found: owner.participant_id,
-            }),
-        }
-    }
-
-    fn announce(&self, manifest: &Manifest) {
-        let (node, set) = (self.name.as_str(), manifest.set.to_string());
-        for (name, invariant) in &manifest.invariants {
-            if invariant.result == Outcome::Unknown {
-                tracing::warn!(node, set, invariant = name, reason = invariant.reason, "published, but not proven");
-            }
-        }
-        for remark in &manifest.remarks {
-            tracing::warn!(node, set, remark, "published with a remark");
-        }
-        tracing::info!(node, set, "set published");
-    }
 }
 
 /// What changed about the app while the set was taken.
@@ -391,8 +288,4 @@ fn participant_id(facts: &Facts) -> Option<String> {
 fn duration(manifest: &Manifest, name: &str) -> Option<Duration> {
     let dump = manifest.databases.iter().find(|dump| dump.name == name)?;
     Duration::try_from(dump.completed_at?.duration_since(dump.started_at)).ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    base16ct::lower::encode_string(&Sha256::digest(bytes))
 }

@@ -1,15 +1,20 @@
 //! The wish to end: what a signal sets, and what every wait of a run listens to.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::SetOnce;
+use tokio::time::{Instant, sleep_until};
 
 use super::Error;
 use crate::sync::told_to_end;
 
+/// What tidying up may take once a run was told to end: whoever told it kills it after 30 s.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// Set once, by the first SIGTERM or SIGINT.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Rc<SetOnce<()>>);
+pub struct Stop(Rc<SetOnce<Instant>>);
 
 impl Stop {
     /// Listens from now on. Needs a `LocalSet` around it.
@@ -20,7 +25,7 @@ impl Stop {
         tokio::task::spawn_local(async move {
             told_to_end().await;
             tracing::warn!("told to end: giving up what is under way");
-            let _ = set.0.set(());
+            let _ = set.0.set(Instant::now());
         });
         stop
     }
@@ -28,6 +33,12 @@ impl Stop {
     /// Returns once somebody wants the run to end.
     pub async fn told(&self) {
         self.0.wait().await;
+    }
+
+    /// Returns once the run was told to end and has had its time to tidy up.
+    pub async fn grace_is_over(&self) {
+        let told_at = *self.0.wait().await;
+        sleep_until(told_at + GRACE).await;
     }
 
     /// The work's result, unless the run is told to end before. What is dropped then must need no more than that.

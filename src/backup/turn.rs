@@ -162,18 +162,22 @@ impl Turn<'_> {
         match result {
             Ok(()) => {
                 let sums = stream.finish().await;
-                self.end(sums, dump, upload).await
+                self.end(application, sums, dump, upload).await
             }
             Err(error) => {
                 dump.kill();
-                // Killing a client outside does not end what runs inside the container.
-                if let Err(error) = postgres::end(self.target, application).await {
-                    tracing::warn!(error = crate::error::chain(&error), "the dump's sessions could not be ended");
-                }
+                self.end_sessions(application).await;
                 upload.abort().await;
                 stream.abandon().await;
                 Err(error)
             }
+        }
+    }
+
+    /// Killing a client outside does not end what runs inside the container, nor does its own death.
+    async fn end_sessions(&self, application: &str) {
+        if let Err(error) = postgres::end(self.target, application).await {
+            tracing::warn!(error = crate::error::chain(&error), "the dump's sessions could not be ended");
         }
     }
 
@@ -205,21 +209,24 @@ impl Turn<'_> {
     }
 
     /// The dump's exit status decides before anything is committed.
-    async fn end(&self, sums: Result<Sums, super::stream::Error>, dump: Dump, upload: Upload) -> Result<Sums, Error> {
+    async fn end(
+        &self,
+        application: &str,
+        sums: Result<Sums, super::stream::Error>,
+        dump: Dump,
+        upload: Upload,
+    ) -> Result<Sums, Error> {
         let failed = Error::of(self.database.name.as_str());
         let ended = self.run.stop.or(async { dump.finish().await.map_err(failed) }).await;
-        match (ended, sums) {
-            (Ok(()), Ok(sums)) => {
+        match ended.and_then(|()| Ok(sums?)) {
+            Ok(sums) => {
                 upload.commit().await?;
                 Ok(sums)
             }
-            (Err(error), _) => {
+            Err(error) => {
+                self.end_sessions(application).await;
                 upload.abort().await;
                 Err(error)
-            }
-            (Ok(()), Err(error)) => {
-                upload.abort().await;
-                Err(error.into())
             }
         }
     }
@@ -257,7 +264,7 @@ impl Turn<'_> {
     async fn lease_ends(&self) -> Error {
         let Some(lease) = self.lease else { return std::future::pending().await };
         match lease.broken().await {
-            Some(source) => Error::Credentials { database: self.database.name.to_string(), source },
+            Some(source) => Error::Credentials { database: self.database.name.to_string(), source: source.into() },
             None => std::future::pending().await,
         }
     }

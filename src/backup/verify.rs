@@ -122,17 +122,22 @@ pub struct Record {
 }
 
 impl Record {
-    /// The name of its file; sorts by time.
+    /// The name of a file for that second; sorts by time.
     #[must_use]
-    pub fn file(&self) -> String {
-        format!("verify-{}.json", SetId::at(self.verified_at))
+    pub fn file(at: SetId) -> String {
+        format!("verify-{at}.json")
     }
 
-    /// When this manifest was found to be without a failure, as a record says.
+    /// A record, if it is one about this manifest.
     #[must_use]
-    pub fn passed_at(bytes: &[u8], manifest_sha256: &str) -> Option<Timestamp> {
+    pub fn about(bytes: &[u8], manifest_sha256: &str) -> Option<Self> {
         let record: Self = serde_json::from_slice(bytes).ok()?;
-        let is_ours = record.schema == SCHEMA && record.manifest_sha256 == manifest_sha256;
-        (is_ours && record.result != Grade::Fail).then_some(record.verified_at)
+        (record.schema == SCHEMA && record.manifest_sha256 == manifest_sha256).then_some(record)
+    }
+
+    /// When the manifest was found to be without a failure; `None` where it was not.
+    #[must_use]
+    pub fn passed_at(&self) -> Option<Timestamp> {
+        (self.result != Grade::Fail).then_some(self.verified_at)
     }
 }

@@ -31,9 +31,9 @@ fn take(cli: &Cli, arguments: &Backup) -> Result<Report, Failed> {
 
 /// The nodes of the command line, or all that have backups.
 pub(super) fn with_backups(config: &Config, names: &[String]) -> Result<Vec<Name>, Failed> {
-    let named = chosen(config, names)?;
+    let chosen = chosen(config, names)?;
     let has = |name: &Name| config.nodes.get(name).is_some_and(|node| node.backup.is_some());
-    if let Some(name) = named.iter().find(|name| !has(name)) {
+    if let Some(name) = chosen.iter().find(|name| !has(name)) {
         let message = format!("the node `{name}` has no backups configured");
         return Err(Failed::new(Fault::Config, message, format!("add `backup:` under `nodes.{name}`")));
     }
@@ -45,7 +45,7 @@ pub(super) fn with_backups(config: &Config, names: &[String]) -> Result<Vec<Name
             "add `backup:` under a node, and a repository under `repositories:`",
         ));
     }
-    Ok(if named.is_empty() { all } else { named })
+    Ok(if chosen.is_empty() { all } else { chosen })
 }
 
 /// The folders of the repositories that these nodes' sets are kept in, and what children write away.

@@ -33,8 +33,10 @@ struct ListedNode {
     node: String,
     identities: Vec<ListedIdentity>,
     sets: Vec<ListedSet>,
-    rejected: Vec<SetId>,
-    pending: Vec<SetId>,
+    /// Runs that were rejected: no backups, so not listed.
+    rejected: usize,
+    /// Runs that are being written, or were left by one that died.
+    under_way: usize,
     #[serde(skip)]
     failures: Vec<(String, Failed)>,
 }
@@ -97,7 +99,7 @@ async fn look(config: &Config, nodes: &[Name]) -> Listed {
             Some(Err(error)) => node.failures.push((node.node.clone(), Failed::from(&error))),
             Some(Ok(repository)) => {
                 match Catalog::read(&repository, &node.node, backup::signers(config, subject)).await {
-                    Ok(catalog) => node.add(catalog),
+                    Ok(catalog) => node.add(&catalog),
                     Err(error) => node.failures.push((node.node.clone(), Failed::from(&error))),
                 }
             }
@@ -136,10 +138,14 @@ impl ListedNode {
         }
     }
 
-    fn add(&mut self, catalog: Catalog) {
+    fn add(&mut self, catalog: &Catalog) {
         self.sets = catalog.sets.iter().map(ListedSet::of).collect();
-        self.rejected = catalog.rejected.iter().map(|(id, _)| *id).collect();
-        self.pending = catalog.pending;
+        self.rejected = catalog.rejected.len();
+        self.under_way = catalog.pending.len();
+        if self.rejected + self.under_way > 0 {
+            let (node, rejected, under_way) = (self.node.as_str(), self.rejected, self.under_way);
+            tracing::info!(node, rejected, under_way, "runs that are no backups are not listed");
+        }
     }
 }
 
@@ -153,7 +159,8 @@ impl ListedSet {
             participant_id: manifest.and_then(|manifest| manifest.participant_id.clone()),
             splice_version: manifest.and_then(|manifest| manifest.splice_version.clone()),
             databases: dumps().map(|dump| dump.name.clone()).collect(),
-            bytes: dumps().map(|dump| dump.bytes).sum(),
+            // Anybody may have written these numbers.
+            bytes: dumps().map(|dump| dump.bytes).fold(0, u64::saturating_add),
             snapshot_at: micros::text(entry.snapshot_at()),
             verified_at: entry.verified_at.map(rfc3339),
             invariants: manifest.map(|manifest| manifest.invariants.clone()).unwrap_or_default(),
@@ -202,12 +209,6 @@ fn text(listed: &Listed) -> String {
                 output::invariants(&set.invariants),
                 or_dash(&set.participant_id),
             ]);
-        }
-        for (state, ids) in [("rejected", &node.rejected), ("under way", &node.pending)] {
-            for id in ids {
-                let dash = || "-".to_owned();
-                sets.push([node.node.clone(), id.to_string(), state.to_owned(), dash(), dash(), dash(), dash()]);
-            }
         }
     }
     let shown: String = [output::show(&identities), output::show(&sets)].join("\n");

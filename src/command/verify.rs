@@ -70,12 +70,15 @@ async fn node(
     let node = subject.name.as_str();
     let catalog = Catalog::read(&repository, node, signers).await.map_err(|error| Failed::from(&error))?;
     let examination = Examination {
+        repository: &repository,
+        node,
+        catalog: &catalog,
         key: arguments.key.as_deref(),
         pruning_retention: subject.config.backup.as_ref().and_then(|backup| backup.pruning_retention),
         has_signers: !signers.is_empty(),
     };
     for entry in chosen(&catalog, arguments)? {
-        let set = examination.set(&repository, node, &catalog, entry).await;
+        let set = examination.set(entry).await;
         report.sets.push(set.map_err(|error| Failed::from(&error))?);
     }
     Ok(())

@@ -18,10 +18,14 @@ pub struct DatabaseUrl {
 }
 
 /// Parameters that would change what idkeep itself sets, or that hold a secret.
-const REFUSED: [(&str, &str); 7] = [
+const REFUSED: [(&str, &str); 11] = [
     ("password", "a secret is never written in the file: name it in `password`"),
     ("passfile", "name the password in `password`"),
     ("sslpassword", "a secret is never written in the file: use a key without a passphrase"),
+    ("oauth_client_secret", "a secret is never written in the file: use a password or a certificate"),
+    ("scram_client_key", "a secret is never written in the file: name the password in `password`"),
+    ("scram_server_key", "a secret is never written in the file: name the password in `password`"),
+    ("sslkeylogfile", "it would write down what opens the connection's encryption"),
     ("options", "idkeep sets the session's options itself"),
     ("application_name", "idkeep names its sessions itself"),
     ("service", "write the connection out: a service file may hold anything"),
@@ -256,6 +260,10 @@ mod tests {
             "postgres:u@h/d",
             "postgres://u@h/a b",
             "postgres://u@h/d?password=p",
+            "postgres://u@h/d?oauth_client_secret=s",
+            "postgres://u@h/d?scram_client_key=k",
+            "postgres://u@h/d?scram_server_key=k",
+            "postgres://u@h/d?sslkeylogfile=f",
             "postgres://u@h/d?options=-c%20x",
             "postgres://u@h/d?application_name=x",
             "postgres://u@h1,h2/d",

@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod docs;
 mod dumps;
+mod forms;
 mod hardening;
 mod node;
 mod parts_self_test;

@@ -126,7 +126,9 @@ impl Folder {
     pub async fn remove(&self, key: &str) -> io::Result<()> {
         let (path, root) = (self.path(key)?, self.root.clone());
         blocking(move || {
-            present(fs::remove_file(&path))?;
+            if present(fs::remove_file(&path))?.is_none() {
+                return Ok(());
+            }
             let mut folder = parent(&path);
             while folder != root && fs::remove_dir(folder).is_ok() {
                 folder = parent(folder);

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Repository};
 use crate::backup::set::SetId;
 
+/// Seconds in a row that other sets may have taken.
+const MAX_TAKEN: u32 = 60;
+
 /// Its name in a set's folder.
 pub(super) const FILE: &str = "pending.json";
 
@@ -53,16 +56,21 @@ impl Pending {
         let run = format!("{:032x}", fastrand::u128(..));
         let document = Document { run, started_at: now, uploads: Vec::new() };
         let mut set = SetId::at(now);
-        loop {
+        for _ in 0..MAX_TAKEN {
             let folder = format!("{node}/{set}");
             let notes = Notes { key: format!("{folder}/{FILE}"), document: RefCell::new(document.clone()) };
             // A set that is done has no `pending.json`, and is there all the same.
             if repository.list(&folder).await?.is_empty() && repository.create(&notes.key, notes.bytes()).await? {
                 return Ok(Self { repository: Rc::clone(repository), set, notes: Rc::new(notes) });
             }
+            // There is none after the last that an id can name.
+            if set.next() == set {
+                break;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
             set = set.next();
         }
+        Err(Error::Exists { doing: repository.doing(super::WRITING, &format!("{node}/{set}")) })
     }
 
     /// The set's id.

@@ -65,7 +65,7 @@ pub fn judge(
 ) -> Vec<Check> {
     let mut checks = vec![Check::pass("manifest", "it can be read, and is that of this set")];
     checks.extend(signed(signature));
-    checks.push(chain(manifest, previous));
+    checks.push(chain(manifest, previous, neighbours));
     checks.push(match manifest.check_order() {
         Ok(()) => Check::pass("order", format!("each was complete before what follows it: {}", names(manifest))),
         Err(error) => Check::fail("order", error.to_string(), "do not restore this set"),
@@ -143,8 +143,13 @@ fn signed(signature: &Signature) -> Option<Check> {
     }
 }
 
-fn chain(manifest: &Manifest, previous: &Previous) -> Check {
+fn chain(manifest: &Manifest, previous: &Previous, neighbours: Neighbours) -> Check {
     match (&manifest.previous, previous) {
+        (None, _) if neighbours.older.is_some() => Check::warn(
+            "chain",
+            "it names no set before it, but there is one",
+            "find out who wrote it: what idkeep takes names the set before",
+        ),
         (None, _) => Check::pass("chain", "the first set of its chain"),
         (Some(named), Previous::Gone) => {
             Check::pass("chain", format!("set {} before it is gone, as after `expire`", named.set))
@@ -178,6 +183,11 @@ fn invariants(manifest: &Manifest) -> Vec<Check> {
             return Check::fail(name, format!("the manifest's own numbers break it: {numbers}"), INCONSISTENT);
         }
         match manifest.invariants.get(name) {
+            Some(invariant) if name == "I1" && invariant.result == Outcome::Pass && !is_told(manifest) => Check::fail(
+                name,
+                "the manifest says that it holds, without the numbers that would show it",
+                INCONSISTENT,
+            ),
             None => Check::unknown(name, "the manifest does not say", evidence(name)),
             Some(invariant) => match invariant.result {
                 Outcome::Pass => Check::pass(name, &invariant.reason),
@@ -187,6 +197,20 @@ fn invariants(manifest: &Manifest) -> Vec<Check> {
         }
     });
     checks.collect()
+}
+
+/// Whether every app and participant records the number that I1 is judged by, and there is one of each.
+fn is_told(manifest: &Manifest) -> bool {
+    let (mut apps, mut participants) = (0, 0);
+    for dump in &manifest.databases {
+        match dump.offsets {
+            Some(Offsets::Validator { validator_last_ingested: Some(_), .. }) => apps += 1,
+            Some(Offsets::Participant { ledger_end: Some(_), .. }) => participants += 1,
+            Some(_) => return false,
+            None => {}
+        }
+    }
+    apps > 0 && participants > 0
 }
 
 /// The first pair of app and participant whose numbers are broken so.
@@ -258,3 +282,6 @@ fn span(span: SignedDuration) -> String {
         (days, hours) => format!("{days} d {hours} h"),
     }
 }
+
+#[cfg(test)]
+mod tests;

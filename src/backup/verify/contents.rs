@@ -1,6 +1,6 @@
 //! The contents of a dump: opened with the private key, decompressed, and walked to their end.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use age::{Decryptor, Identity, IdentityFile};
@@ -8,6 +8,12 @@ use age::{Decryptor, Identity, IdentityFile};
 use crate::backup::archive;
 use crate::error::{Failure, Fault};
 use crate::secret;
+
+/// The largest header of an age file that is read; a recipient takes some 100 bytes, a post-quantum one 2 KiB.
+const MAX_HEADER: usize = 256 * 1024;
+
+/// The binary logarithm of the largest window that zstd may ask memory for; level 19 asks for 23.
+const MAX_WINDOW: u32 = 25;
 
 /// Why a private key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +85,9 @@ pub fn load_key(path: &Path) -> Result<Vec<Box<dyn Identity + Send + Sync>>, Key
 pub fn walk(stored: impl Read, key: Option<&Path>) -> Result<archive::Contents, Error> {
     let Some(key) = key else { return decompress(stored) };
     let keys = load_key(key)?;
-    let decryptor = Decryptor::new(stored).map_err(|_| Error::NotSealed)?;
+    let mut stored = BufReader::with_capacity(64 * 1024, stored);
+    let header = Cursor::new(header(&mut stored)?);
+    let decryptor = Decryptor::new_buffered(header.chain(stored)).map_err(|_| Error::NotSealed)?;
     let opened = decryptor.decrypt(keys.iter().map(|key| &**key as &dyn Identity)).map_err(|error| match error {
         age::DecryptError::NoMatchingKeys => Error::OtherKey,
         _ => Error::NotSealed,
@@ -89,6 +97,7 @@ pub fn walk(stored: impl Read, key: Option<&Path>) -> Result<archive::Contents, 
 
 fn decompress(sealed: impl Read) -> Result<archive::Contents, Error> {
     let mut plain = zstd::Decoder::new(sealed).map_err(|_| Error::Decompress)?;
+    plain.window_log_max(MAX_WINDOW).map_err(|_| Error::Decompress)?;
     let contents = archive::walk(&mut plain)?;
     // The last frame of age and the checksum of zstd come after the archive's last byte.
     match io::copy(&mut plain, &mut io::sink()) {
@@ -97,3 +106,23 @@ fn decompress(sealed: impl Read) -> Result<archive::Contents, Error> {
         Err(_) => Err(Error::Trailing("the file is damaged or cut off")),
     }
 }
+
+/// The lines of an age file up to its MAC: age itself reads a header however long it is, and a forged one has no end.
+fn header(sealed: &mut impl BufRead) -> Result<Vec<u8>, Error> {
+    let mut header = Vec::new();
+    loop {
+        let start = header.len();
+        let left = MAX_HEADER.saturating_sub(start) as u64;
+        let read = sealed.by_ref().take(left).read_until(b'\n', &mut header);
+        let is_line = read.is_ok_and(|read| read > 0) && header.ends_with(b"\n");
+        if !is_line || !header.starts_with(b"age-encryption.org/") {
+            return Err(Error::NotSealed);
+        }
+        if header[start..].starts_with(b"--- ") {
+            return Ok(header);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

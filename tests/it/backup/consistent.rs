@@ -27,7 +27,9 @@ fn rejected(node: &Node, name: &str) -> Outcome {
         assert!(!files.contains(&format!("{set}/{file}")), "{files:?}");
     }
     assert!(node.whole().is_empty());
-    assert_eq!(node.listed()["rejected"][0], set);
+    assert_eq!(node.listed()["rejected"], 1);
+    let list = node.idkeep().expect(0, &["list"]);
+    assert!(!list.stdout.contains(set), "a rejected set is listed: {list}");
     outcome
 }
 

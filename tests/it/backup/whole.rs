@@ -1,6 +1,10 @@
 //! A set from its beginning to its end, as its user sees it.
 
-use crate::support::backup::Node;
+use crate::support::backup::{Node, run_script};
+use crate::support::parts::tool;
+
+/// A recipient whose private half would live in hardware; nobody has it.
+const TAG: &str = "age1tag1qt8lw0ual6avlwmwatk888yqnmdamm7xfd0wak53ut6elz5c4swx2yqdj4e";
 
 #[test]
 fn a_set_is_ordered_sealed_and_proven() {
@@ -75,4 +79,31 @@ fn each_set_names_the_one_before_it() {
     let stored = std::fs::read(node.folder().join(&first).join("manifest.json")).unwrap();
     assert_eq!(previous["sha256"], sha256(&stored));
     assert_eq!(node.whole(), [first, second]);
+}
+
+/// Several recipients, of every kind that may stand together: each opens the set alone.
+#[test]
+fn an_ssh_key_and_a_hardware_key_may_stand_beside_an_age_key() {
+    let mut node = Node::new(302);
+    let ssh_key = node.idkeep().path("ssh-key");
+    run_script(&format!("ssh-keygen -q -t ed25519 -N '' -C '' -f {ssh_key:?}"));
+    let ssh_recipient = std::fs::read_to_string(ssh_key.with_extension("pub")).unwrap();
+    let recipients = [node.key.recipient.as_str(), ssh_recipient.trim(), TAG];
+    node.backup.push(format!("recipients: {recipients:?}"));
+    node.configure();
+    let set = node.publish();
+    let sealed = node.folder().join(&set).join("validator.dump.zst.age");
+    let stored = std::fs::read(&sealed).unwrap();
+    let header = String::from_utf8_lossy(&stored[..600]).into_owned();
+    for stanza in ["-> X25519 ", "-> ssh-ed25519 ", "-> p256tag "] {
+        assert!(header.contains(stanza), "{header}");
+    }
+    let (key, archive) = (tool("age").display().to_string(), node.idkeep().path("archive"));
+    run_script(&format!("set -o pipefail; {key} -d -i {ssh_key:?} {sealed:?} | zstd -dq > {archive:?}"));
+    assert!(std::fs::read(&archive).unwrap().starts_with(b"PGDMP"));
+    assert!(node.key.open(&stored).is_ok());
+    let (ssh, age) = (ssh_key.to_str().unwrap(), node.key.key_file.to_str().unwrap());
+    for key in [ssh, age] {
+        node.idkeep().expect(3, &["verify", "--key", key]);
+    }
 }

@@ -158,7 +158,7 @@ impl Node {
         let program = |name| tool(name).display().to_string();
         let restore = postgres::client_binary(self.cluster.major, "pg_restore");
         let script = format!(
-            "set -o pipefail; {} -d -i {:?} {sealed:?} | {} -d | setpriv --reuid=postgres --regid=postgres --init-groups -- \
+            "set -o pipefail; {} -d -i {:?} {sealed:?} | {} -d | \
              {restore:?} --exit-on-error -h {:?} -p {} -U postgres -d {into}",
             program("age"),
             self.key.key_file,

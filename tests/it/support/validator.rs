@@ -93,6 +93,7 @@ struct State {
     script: Mutex<VecDeque<Answer>>,
     always: Mutex<Option<Answer>>,
     readyz: Mutex<Readyz>,
+    version: Mutex<String>,
     release: Gate,
 }
 
@@ -150,6 +151,7 @@ impl Settings {
             script: Mutex::default(),
             always: Mutex::default(),
             readyz: Mutex::new(Readyz::OK),
+            version: Mutex::new("0.7.5".into()),
             release: Gate::closed(),
             settings: self,
         });
@@ -217,6 +219,11 @@ impl Validator {
         *self.state.readyz.lock().unwrap() = Readyz { probes_left: Some(probes), ..Readyz::STARTING };
     }
 
+    /// Another version of the app from now on, as after an upgrade.
+    pub fn version(&self, version: &str) {
+        version.clone_into(&mut self.state.version.lock().unwrap());
+    }
+
     /// Lets all stalled requests have the usual dump.
     pub fn release(&self) {
         self.state.release.open();
@@ -252,7 +259,10 @@ impl State {
         match (seen.method.as_str(), path) {
             ("GET", "/readyz") => Reply::empty(self.probe()),
             ("GET", "/livez") => Reply::empty(200),
-            ("GET", "/version") => Reply::json(200, &json!({"version": "0.7.5", "commit_ts": "2026-11-20T10:00:00Z"})),
+            ("GET", "/version") => {
+                let version = self.version.lock().unwrap().clone();
+                Reply::json(200, &json!({"version": version, "commit_ts": "2026-11-20T10:00:00Z"}))
+            }
             ("GET", "/v0/admin/participant/identities") => self.identities(seen).await,
             (_, "/readyz" | "/livez" | "/version" | "/v0/admin/participant/identities") => {
                 failure(405, "HTTP method not allowed, supported methods: GET")

@@ -1,0 +1,109 @@
+//! How a run ends: in a set, chained to the one before it and signed, or in the evidence of a rejected one.
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::Run;
+use crate::backup::manifest::{Manifest, Outcome, Previous};
+use crate::backup::repository::{Lock, Pending};
+use crate::backup::set::SetId;
+use crate::backup::{Error, catalog, sign};
+use crate::secret;
+
+impl Run<'_> {
+    /// The newest set that is believed: what is built on it must not be on what anybody may have put there.
+    pub(super) async fn previous(&self) -> Result<Option<(Previous, Manifest)>, Error> {
+        let node = self.name.as_str();
+        let folders = self.repository.folders(node).await?;
+        for set in folders.iter().rev().filter_map(|name| name.parse::<SetId>().ok()) {
+            let key = format!("{node}/{set}/manifest.json");
+            let Some(bytes) = catalog::small(&self.repository, &key).await? else { continue };
+            let why = match Manifest::parse(&bytes) {
+                Ok(manifest) if manifest.node != node || manifest.set != set => "it is that of another set".to_owned(),
+                Ok(manifest) => {
+                    let signature = match self.signers {
+                        [] => None,
+                        _ => catalog::small(&self.repository, &format!("{key}.sig")).await?,
+                    };
+                    match catalog::unbelieved(self.signers, signature.as_ref(), &bytes) {
+                        None => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
+                        Some(why) => why,
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(node, set = set.to_string(), why, "this set's manifest is passed over");
+        }
+        Ok(None)
+    }
+
+    /// A key that cannot sign, or whose sets nobody would believe, is found before hours of dumping.
+    pub(super) fn can_sign(&self) -> Result<(), Error> {
+        let Some(reference) = self.sign else { return Ok(()) };
+        let public = sign::public_half(&secret::resolve(reference)?)?;
+        let is_believed = self.signers.is_empty() || self.signers.iter().any(|signer| signer.key() == public.key());
+        if is_believed { Ok(()) } else { Err(Error::NotASigner) }
+    }
+
+    /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
+    pub(super) async fn reject(&self, manifest: &Manifest, pending: Pending) -> Result<(), Error> {
+        let key = format!("{}/{}/rejected.json", self.name, pending.set());
+        self.repository.create(&key, Bytes::from(manifest.to_bytes())).await?;
+        pending.end().await;
+        Ok(())
+    }
+
+    /// The manifest is written last, and only by who still holds the lock over objects that are all there.
+    pub(super) async fn publish(&self, manifest: Manifest, pending: Pending, lock: &Lock) -> Result<Manifest, Error> {
+        if manifest.invariants.values().any(|invariant| invariant.result == Outcome::Fail) {
+            let (set, invariants) = (manifest.set, manifest.invariants.clone());
+            self.reject(&manifest, pending).await?;
+            return Err(Error::Rejected { set, invariants });
+        }
+        manifest.check_order()?;
+        let folder = format!("{}/{}", self.name, manifest.set);
+        for dump in &manifest.databases {
+            let file = format!("{folder}/{}", dump.file);
+            match self.repository.size(&file).await? {
+                Some(bytes) if bytes == dump.bytes => {}
+                Some(bytes) => return Err(Error::Vanished { file, found: format!("{bytes} bytes") }),
+                None => return Err(Error::Vanished { file, found: "not there".into() }),
+            }
+        }
+        self.own(&manifest).await?;
+        let bytes = manifest.to_bytes();
+        // What servers say of themselves is in it: a set that nobody could read again would be none.
+        Manifest::parse(&bytes).map_err(Error::Unreadable)?;
+        if let Some(reference) = self.sign {
+            let key = secret::resolve(reference)?;
+            let signature = sign::sign(&key, &bytes)?;
+            self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
+        }
+        if !lock.is_ours().await? {
+            return Err(Error::LockLost);
+        }
+        if !self.repository.create(&format!("{folder}/manifest.json"), Bytes::from(bytes)).await? {
+            return Err(Error::Taken(manifest.set));
+        }
+        pending.end().await;
+        self.announce(&manifest);
+        Ok(manifest)
+    }
+
+    fn announce(&self, manifest: &Manifest) {
+        let (node, set) = (self.name.as_str(), manifest.set.to_string());
+        for (name, invariant) in &manifest.invariants {
+            if invariant.result == Outcome::Unknown {
+                tracing::warn!(node, set, invariant = name, reason = invariant.reason, "published, but not proven");
+            }
+        }
+        for remark in &manifest.remarks {
+            tracing::warn!(node, set, remark, "published with a remark");
+        }
+        tracing::info!(node, set, "set published");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    base16ct::lower::encode_string(&Sha256::digest(bytes))
+}

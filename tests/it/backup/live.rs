@@ -1,0 +1,100 @@
+//! `check --live` of backups: tries everything, changes nothing.
+
+use serde_json::Value;
+
+use crate::support::backup::{Node, database};
+use crate::support::idkeep::Outcome;
+use crate::support::proxy::refused;
+use crate::support::s3::S3;
+
+fn check(node: &Node, code: i32) -> Outcome {
+    node.idkeep().expect(code, &["-o", "json", "check", "--live"])
+}
+
+/// What was found of one thing: each result with its message.
+fn found(outcome: &Outcome, what: &str) -> Vec<(String, String)> {
+    let report = outcome.json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of_it = report["live"].as_array().unwrap().iter().filter(|tried| text(&tried["what"]).ends_with(what));
+    of_it.map(|tried| (text(&tried["result"]), text(&tried["message"]))).collect()
+}
+
+fn results(outcome: &Outcome, what: &str) -> Vec<String> {
+    found(outcome, what).into_iter().map(|(result, _)| result).collect()
+}
+
+#[test]
+fn a_repository_and_databases_that_are_in_order_are_looked_at_and_not_changed() {
+    let node = Node::new(460);
+    node.scenario.idkeep.sync(0);
+    let empty = check(&node, 0);
+    assert_eq!(found(&empty, ": repository sets"), [("ok".into(), "0 whole sets, 0 that are not, 0 rejected".into())]);
+    assert!(node.files().is_empty(), "{:?}", node.files());
+
+    let set = node.publish();
+    std::fs::remove_file(node.folder().join(&set).join("validator.dump.zst.age")).unwrap();
+    node.publish();
+    let files = node.files();
+    let outcome = check(&node, 0);
+    assert_eq!(found(&outcome, ": repository sets")[0].1, "1 whole sets, 1 that are not, 0 rejected");
+    for name in ["validator", "participant"] {
+        let found = found(&outcome, &format!(": database {name}"));
+        assert_eq!(found.len(), 1);
+        let (result, message) = &found[0];
+        assert!(
+            result == "ok" && message.contains(&format!("`{name}` on PostgreSQL {}", node.cluster.major)),
+            "{outcome}"
+        );
+        assert!(message.contains("pg_dump"), "{outcome}");
+    }
+    assert_eq!(node.files(), files);
+    assert_eq!(node.cluster.sessions("idkeep/"), 0);
+    let tables = "select sum(n_tup_ins + n_tup_upd + n_tup_del) from pg_stat_user_tables where schemaname = 'idkeep'";
+    assert_eq!(node.cluster.sql("participant", tables), "");
+}
+
+#[test]
+fn a_superuser_is_warned_of() {
+    let mut node = Node::new(461);
+    node.cluster.sql("postgres", "alter role idkeep_backup superuser");
+    node.configure();
+    let outcome = check(&node, 0);
+    assert_eq!(results(&outcome, ": database participant"), ["warn", "ok"], "{outcome}");
+}
+
+#[test]
+fn each_thing_that_fails_is_named_and_the_rest_is_tried_all_the_same() {
+    let mut node = Node::new(462);
+    let good = node.databases.clone();
+    let url = format!("postgres://idkeep_backup@{}/validator", refused());
+    node.databases[0] = database(&node.cluster, "validator", "validator", &url);
+    node.configure();
+    let outcome = check(&node, 75);
+    assert_eq!(results(&outcome, ": database validator"), ["fail"], "{outcome}");
+    assert_eq!(results(&outcome, ": database participant"), ["ok"], "{outcome}");
+
+    node.databases = good.clone();
+    node.idkeep().secret_file("wrong", b"not the password");
+    let wrong = format!("{:?}", node.idkeep().path("wrong"));
+    node.databases[1] = good[1].replace(&format!("{:?}", node.cluster.secret_file()), &wrong);
+    node.configure();
+    let outcome = check(&node, 77);
+    assert_eq!(results(&outcome, ": database validator"), ["ok"], "{outcome}");
+    assert_eq!(results(&outcome, ": database participant"), ["fail"], "{outcome}");
+    assert!(!outcome.output().contains("not the password"), "{outcome}");
+
+    node.databases = good;
+    let bucket = S3::shared().bucket();
+    node.repository = vec![format!("endpoint: {}", bucket.s3.endpoint()), "allow_http: true".into()];
+    node.idkeep_mut().env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "synthetic");
+    node.url = format!("s3://{}/prefix", bucket.name);
+    node.configure();
+    assert_eq!(results(&check(&node, 0), ": repository sets"), ["ok"]);
+    assert_eq!(bucket.keys(), [""; 0]);
+    node.url = "s3://no-such-bucket/prefix".into();
+    node.configure();
+    let outcome = check(&node, 78);
+    assert_eq!(results(&outcome, ": repository sets"), ["fail"], "{outcome}");
+    assert!(found(&outcome, ": repository sets")[0].1.contains("the bucket or container is not there"), "{outcome}");
+    assert_eq!(results(&outcome, ": database participant"), ["ok"], "{outcome}");
+}
