@@ -180,7 +180,7 @@ fn only_sets_of_the_signers_are_believed_and_built_upon() {
     assert_eq!(node.manifest(&last)["previous"]["set"], first.as_str(), "{outcome}");
     for set in [&unsigned, &foreign] {
         assert!(
-            outcome.stderr.lines().any(|line| line.contains("signers") && line.contains(set.as_str())),
+            outcome.stderr.lines().any(|line| line.contains("passed over") && line.contains(set.as_str())),
             "{outcome}"
         );
     }
