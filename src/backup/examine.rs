@@ -173,7 +173,9 @@ impl Opening {
         let key = (!dump.recipients.is_empty()).then(|| PathBuf::from(key));
         let work = move || {
             let reader = Chunks { receiving, chunk: Bytes::new() };
-            let _ = ending.send(contents::walk(reader, key.as_deref()));
+            let found = contents::walk(reader, key.as_deref());
+            crate::secret::scrub_stack();
+            let _ = ending.send(found);
         };
         // Without a thread the end is never sent, which reads as a failure.
         let _ = std::thread::Builder::new().name("open".into()).spawn(work);

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Compression;
 use crate::error::{Failure, Fault};
+use crate::secret::scrub_stack;
 
 /// What is read from the dump at once, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -105,9 +106,13 @@ impl Stream {
         let (ending, end) = oneshot::channel();
         let progress = Arc::<Progress>::default();
         let shared = Arc::clone(&progress);
+        // Boxed: a key that is passed by value stays behind in every frame, also in those that no scrub reaches.
+        let treatment = Box::new(treatment);
         let work = move || {
+            let ended = run(dump, treatment, sending, &shared);
+            scrub_stack();
             // Nobody may be there any more to hear how it ended.
-            let _ = ending.send(run(dump, treatment, sending, &shared));
+            let _ = ending.send(ended);
         };
         std::thread::Builder::new().name("seal".into()).spawn(work).map_err(Error::Thread)?;
         Ok(Self { parts, end, progress })
@@ -138,13 +143,15 @@ impl Stream {
     }
 }
 
+// In a frame of its own, which is scrubbed afterwards.
+#[inline(never)]
 fn run(
     mut dump: impl Read,
-    treatment: Treatment,
+    treatment: Box<Treatment>,
     sending: mpsc::Sender<Bytes>,
     progress: &Arc<Progress>,
 ) -> Result<Sums, Error> {
-    let Treatment { compression, encryptor, part_bytes } = treatment;
+    let Treatment { compression, encryptor, part_bytes } = *treatment;
     let parts = Parts::new(part_bytes, sending, Arc::clone(progress));
     let sealing = match encryptor {
         Some(encryptor) => Sealing::Age(encryptor.wrap_output(parts).map_err(|_| Error::Seal)?),

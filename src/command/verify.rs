@@ -39,7 +39,9 @@ fn verified(cli: &Cli, arguments: &Verify) -> Result<Report, Failed> {
     let nodes = with_backups(&config, &named)?;
     if let Some(key) = &arguments.key {
         // A key that is none is said before gigabytes are read.
-        contents::load_key(key).map_err(|error| Failed::from(&error))?;
+        let loaded = contents::load_key(key).map(drop);
+        crate::secret::scrub_stack();
+        loaded.map_err(|error| Failed::from(&error))?;
     }
     protect(&config, &folders(&config, &nodes), false)?;
     Ok(runtime()?.block_on(LocalSet::new().run_until(all(&config, &nodes, arguments))))

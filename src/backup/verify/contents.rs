@@ -81,7 +81,9 @@ pub fn load_key(path: &Path) -> Result<Vec<Box<dyn Identity + Send + Sync>>, Key
     if keys.is_empty() { Err(not_a_key()) } else { Ok(keys) }
 }
 
-/// Reads a stored dump to its end: sealed where there is a key, in clear where there is none.
+/// Reads a stored dump to its end: sealed where there is a key, in clear where there is none. Whoever calls it scrubs
+/// the stack afterwards.
+#[inline(never)]
 pub fn walk(stored: impl Read, key: Option<&Path>) -> Result<archive::Contents, Error> {
     let Some(key) = key else { return decompress(stored) };
     let keys = load_key(key)?;
