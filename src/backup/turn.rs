@@ -9,7 +9,7 @@ use super::facts::{Facts, ParticipantFacts};
 use super::invariants;
 use super::lease::Lease;
 use super::manifest::{Dump as Record, Invariant, Offsets, Outcome};
-use super::postgres::{self, Dump, Server, Session, Snapshot, Target};
+use super::postgres::{self, Cause, Dump, Server, Session, Snapshot, Target};
 use super::repository::{Lock, Pending, Upload, part_bytes};
 use super::stream::{Progress, Stream, Sums, Treatment};
 use super::{Error, Run, progress};
@@ -162,14 +162,11 @@ impl Turn<'_> {
         match result {
             Ok(()) => {
                 let sums = stream.finish().await;
-                self.end(sums, dump, upload).await
+                self.end(application, sums, dump, upload).await
             }
             Err(error) => {
                 dump.kill();
-                // Killing a client outside does not end what runs inside the container.
-                if let Err(error) = postgres::end(self.target, application).await {
-                    tracing::warn!(error = crate::error::chain(&error), "the dump's sessions could not be ended");
-                }
+                self.end_sessions(application).await;
                 upload.abort().await;
                 stream.abandon().await;
                 Err(error)
@@ -204,8 +201,21 @@ impl Turn<'_> {
         }
     }
 
+    /// A client that was killed does not end what runs inside the container, and no server misses it at once.
+    async fn end_sessions(&self, application: &str) {
+        if let Err(error) = postgres::end(self.target, application).await {
+            tracing::warn!(error = crate::error::chain(&error), "the dump's sessions could not be ended");
+        }
+    }
+
     /// The dump's exit status decides before anything is committed.
-    async fn end(&self, sums: Result<Sums, super::stream::Error>, dump: Dump, upload: Upload) -> Result<Sums, Error> {
+    async fn end(
+        &self,
+        application: &str,
+        sums: Result<Sums, super::stream::Error>,
+        dump: Dump,
+        upload: Upload,
+    ) -> Result<Sums, Error> {
         let failed = Error::of(self.database.name.as_str());
         let ended = self.run.stop.or(async { dump.finish().await.map_err(failed) }).await;
         match (ended, sums) {
@@ -213,9 +223,13 @@ impl Turn<'_> {
                 upload.commit().await?;
                 Ok(sums)
             }
-            (Err(error), _) => {
+            (Err(error), sums) => {
+                self.end_sessions(application).await;
                 upload.abort().await;
-                Err(error)
+                // Whoever stopped reading knows why.
+                let is_unread =
+                    matches!(&error, Error::Database { source, .. } if source.cause() == Some(Cause::Unread));
+                Err(sums.err().filter(|_| is_unread).map_or(error, Error::from))
             }
             (Ok(()), Err(error)) => {
                 upload.abort().await;
