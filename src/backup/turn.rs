@@ -245,14 +245,15 @@ impl Turn<'_> {
         let mut looks = interval(LOOK.min(after / 2).max(Duration::from_millis(100)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_held = true;
+        let mut again: Option<Session> = None;
         loop {
             looks.tick().await;
             let result = async {
                 if is_held && progress.plain_bytes() > 0 {
-                    session.commit().await?;
                     is_held = false;
+                    session.commit().await?;
                 }
-                session.waiters(application, after).await
+                again.as_mut().unwrap_or(session).waiters(application, after).await
             };
             match result.await {
                 Ok(waiters) if waiters.is_empty() => {}
@@ -261,8 +262,9 @@ impl Turn<'_> {
                 }
                 Err(error) => {
                     let error = crate::error::chain(&error);
-                    tracing::warn!(error, "who waits for this dump cannot be seen any more");
-                    return std::future::pending().await;
+                    tracing::warn!(error, "who waits for this dump cannot be seen: looking again");
+                    // The first one stays as it is: the dump may not have its snapshot yet.
+                    again = Session::open(self.target, application).await.ok();
                 }
             }
         }
