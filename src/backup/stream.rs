@@ -1,6 +1,7 @@
 //! The stream: what `pg_dump` writes, compressed, sealed and cut into parts, in one thread and three buffers.
 //!
-//! Nothing is a set because the stream ended: whether the dump was whole is for its exit status to say.
+//! Nothing is a set because the stream ended: whether the dump was whole is for its exit status to say, and for the
+//! archive itself, which is walked on its way. A client in a container may end well and have passed on half of it.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -12,14 +13,11 @@ use age::stream::StreamWriter;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
-use zeroize::Zeroizing;
 
+use super::archive;
 use crate::config::Compression;
 use crate::error::{Failure, Fault};
 use crate::secret::scrub_stack;
-
-/// What is read from the dump at once, in bytes.
-const CHUNK: usize = 256 * 1024;
 
 /// Parts that exist at the same time: one that is filled, two that are sent.
 const PARTS: usize = 3;
@@ -33,6 +31,9 @@ pub enum Error {
     /// The dump's pipe broke.
     #[error("reading the dump")]
     Read(#[source] io::Error),
+    /// What came is no archive, or not to its end, whatever the exit status says.
+    #[error("what came is not a whole dump")]
+    NotWhole(#[source] archive::Error),
     /// zstd or age refused.
     #[error("compressing and sealing the dump")]
     Seal,
@@ -44,8 +45,17 @@ pub enum Error {
 impl Failure for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Read(_) | Self::Thread(_) => Fault::Transient,
+            Self::Read(_) | Self::NotWhole(_) | Self::Thread(_) => Fault::Transient,
             Self::Seal => Fault::Bug,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotWhole(_) => Some(
+                "does the command in `exec`, or `binary`, pass on every byte of `pg_dump`, and nothing else? a connection of its own (`url`) does".into(),
+            ),
+            _ => None,
         }
     }
 }
@@ -146,7 +156,7 @@ impl Stream {
 // In a frame of its own, which is scrubbed afterwards.
 #[inline(never)]
 fn run(
-    mut dump: impl Read,
+    dump: impl Read,
     treatment: Box<Treatment>,
     sending: mpsc::Sender<Bytes>,
     progress: &Arc<Progress>,
@@ -157,23 +167,42 @@ fn run(
         Some(encryptor) => Sealing::Age(encryptor.wrap_output(parts).map_err(|_| Error::Seal)?),
         None => Sealing::None(parts),
     };
-    let mut compressing = compressor(sealing, compression).map_err(|_| Error::Seal)?;
-    let mut chunk = Zeroizing::new(vec![0_u8; CHUNK]);
-    let mut plain_bytes = 0;
-    loop {
-        let read = match dump.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::Read(error)),
-        };
-        plain_bytes += read as u64;
-        compressing.write_all(&chunk[..read]).map_err(|_| Error::Seal)?;
-        progress.plain_bytes.store(plain_bytes, Ordering::Relaxed);
+    let compressing = compressor(sealing, compression).map_err(|_| Error::Seal)?;
+    let mut tee = Tee { dump, compressing, plain_bytes: 0, is_refused: false, progress: Arc::clone(progress) };
+    let walked = match archive::walk(&mut tee) {
+        // Of a later `pg_dump` than any that is known here: its exit status has to do.
+        Err(archive::Error::Version { .. }) => io::copy(&mut tee, &mut io::sink()).map(|_| ()).map_err(Error::Read),
+        Err(archive::Error::Read { source, .. }) => Err(Error::Read(source)),
+        walked => walked.map(|_| ()).map_err(Error::NotWhole),
+    };
+    let Tee { compressing, plain_bytes, is_refused, .. } = tee;
+    if is_refused {
+        return Err(Error::Seal);
     }
+    walked?;
     let parts = compressing.finish().and_then(Sealing::finish).map_err(|_| Error::Seal)?;
     let (bytes, sha256) = parts.finish().map_err(|_| Error::Seal)?;
     Ok(Sums { plain_bytes, bytes, sha256 })
+}
+
+/// The dump, of which every byte that is read has been passed on.
+struct Tee<R> {
+    dump: R,
+    compressing: zstd::Encoder<'static, Sealing>,
+    plain_bytes: u64,
+    is_refused: bool,
+    progress: Arc<Progress>,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.dump.read(buffer)?;
+        self.plain_bytes += read as u64;
+        let passed_on = self.compressing.write_all(&buffer[..read]);
+        self.is_refused |= passed_on.is_err();
+        self.progress.plain_bytes.store(self.plain_bytes, Ordering::Relaxed);
+        passed_on.map(|()| read)
+    }
 }
 
 fn compressor(sealing: Sealing, compression: Compression) -> io::Result<zstd::Encoder<'static, Sealing>> {

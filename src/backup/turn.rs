@@ -9,7 +9,7 @@ use super::facts::{Facts, ParticipantFacts};
 use super::invariants;
 use super::lease::Lease;
 use super::manifest::{Dump as Record, Invariant, Offsets, Outcome};
-use super::postgres::{self, Dump, Server, Session, Snapshot, Target};
+use super::postgres::{self, Cause, Dump, Server, Session, Snapshot, Target};
 use super::repository::{Lock, Pending, Upload, part_bytes};
 use super::stream::{Progress, Stream, Sums, Treatment};
 use super::{Error, Run, progress};
@@ -218,17 +218,19 @@ impl Turn<'_> {
     ) -> Result<Sums, Error> {
         let failed = Error::of(self.database.name.as_str());
         let ended = self.run.stop.or(async { dump.finish().await.map_err(failed) }).await;
-        match ended.and_then(|()| Ok(sums?)) {
-            Ok(sums) => {
+        let error = match (ended, sums) {
+            (Ok(()), Ok(sums)) => {
                 upload.commit().await?;
-                Ok(sums)
+                return Ok(sums);
             }
-            Err(error) => {
-                self.end_sessions(application).await;
-                upload.abort().await;
-                Err(error)
-            }
-        }
+            (Ok(()), Err(error)) => Error::from(error),
+            // Whoever stopped reading knows why.
+            (Err(Error::Database { source, .. }), Err(error)) if source.cause() == Some(Cause::Unread) => error.into(),
+            (Err(error), _) => error,
+        };
+        self.end_sessions(application).await;
+        upload.abort().await;
+        Err(error)
     }
 
     /// Looks who waits for our locks; returns when somebody has for too long. The snapshot's holder lets go of it as
@@ -238,14 +240,15 @@ impl Turn<'_> {
         let mut looks = interval(LOOK.min(after / 2).max(Duration::from_millis(100)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_held = true;
+        let mut again: Option<Session> = None;
         loop {
             looks.tick().await;
             let result = async {
                 if is_held && progress.plain_bytes() > 0 {
-                    session.commit().await?;
                     is_held = false;
+                    session.commit().await?;
                 }
-                session.waiters(application, after).await
+                again.as_mut().unwrap_or(session).waiters(application, after).await
             };
             match result.await {
                 Ok(waiters) if waiters.is_empty() => {}
@@ -254,8 +257,9 @@ impl Turn<'_> {
                 }
                 Err(error) => {
                     let error = crate::error::chain(&error);
-                    tracing::warn!(error, "who waits for this dump cannot be seen any more");
-                    return std::future::pending().await;
+                    tracing::warn!(error, "who waits for this dump cannot be seen: looking again");
+                    // The first one stays as it is: the dump may not have its snapshot yet.
+                    again = Session::open(self.target, application).await.ok();
                 }
             }
         }

@@ -7,6 +7,9 @@ use super::Error;
 /// Texts and chunks are not longer than what PostgreSQL can hold in one value.
 const MAX_LENGTH: i64 = 1 << 30;
 
+/// What is read at once, in bytes.
+const BUFFER: usize = 256 * 1024;
+
 /// Texts that are kept: versions.
 const MAX_SHORT: u64 = 256;
 
@@ -19,7 +22,7 @@ pub(super) struct Scan<R> {
 
 impl<R: Read> Scan<R> {
     pub(super) fn new(archive: R) -> Self {
-        Self { archive: BufReader::with_capacity(64 * 1024, archive), at: 0, inside: "" }
+        Self { archive: BufReader::with_capacity(BUFFER, archive), at: 0, inside: "" }
     }
 
     /// How many bytes were read.

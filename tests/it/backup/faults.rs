@@ -72,6 +72,8 @@ fn a_dump_that_is_killed_leaves_no_set() {
     kill(dumps[0]);
     let outcome = run.wait();
     assert_eq!(outcome.code, 75, "{outcome}");
+    // The server does not see that its client is gone while it waits for a lock, with all the others in its hands.
+    assert_eq!(node.cluster.sessions("idkeep/"), 0, "sessions are left");
     drop(lock);
     heals(&node);
 }
@@ -125,6 +127,28 @@ fn a_dump_gives_way_to_whoever_waits_for_its_locks_and_names_them() {
     let outcome = run.wait();
     assert_eq!(outcome.code, 75, "{outcome}");
     assert!(outcome.stderr.contains("gave way") && outcome.stderr.contains("migration-7"), "{outcome}");
+    change.rows();
+    drop(lock);
+    heals(&node);
+}
+
+/// Whoever watches for others may lose its connection, and the dump go on.
+#[test]
+fn a_dump_whose_watcher_was_lost_still_gives_way() {
+    let mut node = Node::new(349);
+    node.backup.push("yield_after: 1s".into());
+    node.configure();
+    let lock = hold(&node);
+    let run = held_run(&node);
+    let watchers = children(run.pid(), "psql");
+    assert_eq!(watchers.len(), 1);
+    kill(watchers[0]);
+    run.wait_for_stderr("cannot be seen");
+    let mut change = node.cluster.client("participant");
+    change.send("alter table participant.lapi_parameters add column extra int");
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("gave way"), "{outcome}");
     change.rows();
     drop(lock);
     heals(&node);

@@ -109,3 +109,27 @@ fn what_would_not_be_read_again_is_not_published() {
     let listed = node.listed();
     assert_eq!(listed["sets"], Value::Array(Vec::new()), "{listed}");
 }
+
+/// `kubectl exec` whose connection ends early, or a wrapper with a pipe in it, ends well with half a dump.
+#[test]
+fn half_a_dump_of_a_client_that_ends_well_is_no_set() {
+    for (seed, cut) in [(386, "| head -c 40000"), (387, "; echo 'welcome to this server'")] {
+        let mut node = Node::with(seed, |network| network.rows = 3_000);
+        let real = postgres::client_binary(node.cluster.major, "pg_dump");
+        let folder = node.idkeep().path("bin");
+        std::fs::create_dir(&folder).unwrap();
+        let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && exec {real:?} \"$@\"\n{real:?} \"$@\" {cut}\n");
+        write_program(&folder.join("pg_dump"), &script);
+        std::os::unix::fs::symlink(real.with_file_name("psql"), folder.join("psql")).unwrap();
+        node.databases[1] = node.databases[1].replace(real.to_str().unwrap(), folder.join("pg_dump").to_str().unwrap());
+        node.configure();
+        let outcome = node.backup(75);
+        assert!(outcome.stderr.contains("not a whole dump"), "{outcome}");
+        assert!(node.whole().is_empty());
+    }
+}
+
+fn write_program(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
