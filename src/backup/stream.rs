@@ -154,6 +154,7 @@ impl Stream {
 }
 
 // In a frame of its own, which is scrubbed afterwards.
+#[expect(clippy::boxed_local, reason = "moved here by value, the key would stay behind in the caller's frame")]
 #[inline(never)]
 fn run(
     dump: impl Read,

@@ -234,6 +234,10 @@ fn nothing_is_left_in_memory_nor_in_any_file_after_tls_assertions_and_seals() {
     let shown = validator.identity_requests();
     let bearer = shown[0].header("authorization").unwrap();
     secrets.push(("access token".into(), bearer.strip_prefix("Bearer ").unwrap().as_bytes().to_vec()));
+    let sealed = std::fs::read(folder.join(&scenario.node).join("00000001.age")).unwrap();
+    let keys = age.file_keys(&sealed);
+    secrets.push(("file key".into(), keys.file.to_vec()));
+    secrets.push(("payload's key".into(), keys.payload.to_vec()));
     assert_clean(run.pid(), &secrets);
     let outcome = run.release();
     assert_eq!(outcome.code, 0, "{outcome}");
@@ -243,7 +247,6 @@ fn nothing_is_left_in_memory_nor_in_any_file_after_tls_assertions_and_seals() {
             assert_silent(&std::fs::read(&file).unwrap(), &secrets);
         }
     }
-    let sealed = std::fs::read(folder.join(&scenario.node).join("00000001.age")).unwrap();
     assert_eq!(age.open(&sealed).unwrap(), scenario.dump.json());
 }
 

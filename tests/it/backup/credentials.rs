@@ -8,13 +8,13 @@ use crate::support::idkeep::Signal;
 use crate::support::postgres::client_binary;
 
 /// A node whose users are made by its OpenBao, under the policy that idkeep itself prints.
-struct Bank {
-    node: Node,
+pub(super) struct Bank {
+    pub(super) node: Node,
     path: String,
 }
 
 impl Bank {
-    fn open(seed: u64, role: Value) -> Self {
+    pub(super) fn open(seed: u64, role: Value) -> Self {
         let mut node = Node::new(seed);
         let mount = format!("database-{}", node.name());
         let path = format!("{mount}/creds/idkeep-backup");

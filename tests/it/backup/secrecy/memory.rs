@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Cloud, Planted, Secrets};
+use crate::backup::credentials::Bank;
 use crate::backup::faults::{children, hold, kill, wait_for_the_dump_to_wait};
 use crate::support::age::AgeKey;
 use crate::support::backup::below;
@@ -151,4 +154,22 @@ fn nothing_is_left_in_memory_after_a_set_in_a_folder() {
     let outcome = run.release();
     assert_eq!(outcome.code, 0, "{outcome}");
     assert_eq!(planted.node.whole().len(), 1);
+}
+
+#[test]
+fn a_password_that_was_made_for_the_run_is_in_memory_while_it_runs_and_gone_afterwards() {
+    let bank = Bank::open(368, json!({"max_ttl": "24h"}));
+    let lock = hold(&bank.node);
+    let mut run = bank.node.idkeep().spawn_blocked(&BACKUP);
+    wait_for_the_dump_to_wait(&bank.node);
+    let dump = children(run.pid(), "pg_dump")[0];
+    let handed_over = std::fs::read_to_string(format!("/proc/{dump}/fd/3")).unwrap();
+    let password = handed_over.strip_prefix("*:*:*:*:").unwrap().trim_end().as_bytes().to_vec();
+    let secrets = vec![("password".to_owned(), password)];
+    assert!(!scan_for(run.pid(), &secrets).is_empty());
+    drop(lock);
+    run.wait_to_print();
+    assert_clean(run.pid(), &secrets);
+    let outcome = run.release();
+    assert_eq!(outcome.code, 0, "{outcome}");
 }

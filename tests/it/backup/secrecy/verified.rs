@@ -18,7 +18,7 @@ fn of_age(key: &AgeKey, _: &Path) -> Key {
     let secrets = vec![
         ("age key".into(), bytes.to_vec()),
         ("age key, as it is written".into(), text.clone().into_bytes()),
-        ("age key, the end of it".into(), text[text.len() - 24..].as_bytes().to_vec()),
+        ("age key, the end of it".into(), text.as_bytes()[text.len() - 24..].to_vec()),
     ];
     (key.key_file.clone(), key.recipient.clone(), secrets)
 }
