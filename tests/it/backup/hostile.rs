@@ -1,11 +1,14 @@
 //! Somebody else who writes the repository, the database's owner, and clients that lie about how they ended.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::backup::{Node, database};
 use crate::support::parts;
+use crate::support::postgres;
 
 /// Puts a manifest there as of that set, whoever asked for it.
 fn plant(node: &Node, set: &str, manifest: &[u8]) {
