@@ -1,4 +1,9 @@
 //! The facts of a database, read in the snapshot that is dumped. No key leaves the server: it only compares.
+//!
+//! A column may be of any type that the database's owner has made, and a cast from it runs the owner's function with
+//! our rights. Its text form does not ([`text`]), and becomes a number only here.
+
+use std::num::ParseIntError;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,16 +24,16 @@ const NODE: &str = "participant.common_node_id";
 
 #[derive(Deserialize)]
 struct OffsetRow {
-    store_id: Option<i64>,
-    migration_id: i64,
+    store_id: Option<String>,
+    migration_id: String,
     offset: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ParametersRow {
-    ledger_end: Value,
+    ledger_end: Option<String>,
     participant_id: Option<String>,
-    pruned_up_to: Value,
+    pruned_up_to: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -48,19 +53,27 @@ impl Session {
     }
 
     async fn validator(&mut self) -> Result<ValidatorFacts, Error> {
-        // The store's id by way of JSON: the column is not in every version.
-        let sql = format!(
-            "select json_build_object('store_id', to_jsonb(t) -> 'store_id', 'migration_id', t.migration_id, \
-             'offset', t.last_ingested_offset) from {OFFSETS} t"
-        );
-        let Some(rows) = self.table(&sql).await? else { return Ok(ValidatorFacts::default()) };
+        let mut rows = None;
+        // The store's id is not in every version.
+        for store_id in [text("store_id"), "null".into()] {
+            let (migration_id, offset) = (text("migration_id"), text("last_ingested_offset"));
+            let sql = format!(
+                "select json_build_object('store_id', {store_id}, 'migration_id', {migration_id}, 'offset', {offset}) \
+                 from {OFFSETS} t"
+            );
+            if rows.is_none() {
+                rows = self.table(&sql).await?;
+            }
+        }
+        let Some(rows) = rows else { return Ok(ValidatorFacts::default()) };
         let offset = |row: Value| {
             let row: OffsetRow = serde_json::from_value(row).ok()?;
             let offset = match row.offset.as_deref() {
                 None | Some("") => None,
                 Some(text) => Some(hexadecimal(text)?),
             };
-            Some(StoreOffset { store_id: row.store_id, migration_id: row.migration_id, offset })
+            let migration_id = row.migration_id.parse().ok()?;
+            Some(StoreOffset { store_id: number(row.store_id.as_deref()).ok()?, migration_id, offset })
         };
         let stores: Option<Vec<_>> = rows.into_iter().map(offset).collect();
         Ok(ValidatorFacts { stores: Some(stores.ok_or_else(|| self.malformed(OFFSETS))?) })
@@ -69,17 +82,20 @@ impl Session {
     async fn participant(&mut self) -> Result<ParticipantFacts, Error> {
         let mut facts = ParticipantFacts::default();
         let sql = format!(
-            "select json_build_object('ledger_end', ledger_end, 'participant_id', participant_id, \
-             'pruned_up_to', participant_pruned_up_to_inclusive) from {PARAMETERS}"
+            "select json_build_object('ledger_end', {}, 'participant_id', {}, 'pruned_up_to', {}) from {PARAMETERS} t",
+            text("ledger_end"),
+            text("participant_id"),
+            text("participant_pruned_up_to_inclusive"),
         );
         if let Some(row) = self.row::<ParametersRow>(&sql, PARAMETERS).await? {
-            let number = |value: &Value| if value.is_null() { Some(None) } else { value.as_i64().map(Some) };
-            facts.ledger_end = number(&row.ledger_end).ok_or_else(|| self.malformed(PARAMETERS))?;
-            facts.pruned_up_to = number(&row.pruned_up_to).ok_or_else(|| self.malformed(PARAMETERS))?;
+            facts.ledger_end = number(row.ledger_end.as_deref()).map_err(|_| self.malformed(PARAMETERS))?;
+            facts.pruned_up_to = number(row.pruned_up_to.as_deref()).map_err(|_| self.malformed(PARAMETERS))?;
             facts.participant_id = row.participant_id.filter(|id| is_plain(id));
             facts.has_parameters = true;
         }
-        let sql = format!("select json_build_object('identifier', identifier, 'namespace', namespace) from {NODE}");
+        let (identifier, namespace) = (text("identifier"), text("namespace"));
+        let sql =
+            format!("select json_build_object('identifier', {identifier}, 'namespace', {namespace}) from {NODE} t");
         if let Some(row) = self.row::<NodeRow>(&sql, NODE).await?
             && is_plain(&row.identifier)
             && is_plain(&row.namespace)
@@ -99,21 +115,20 @@ impl Session {
         if namespace.is_empty() || !namespace.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Ok(NamespaceKey::Unknown);
         }
-        let software = format!(
-            "select to_json(exists(select from participant.common_crypto_private_keys where key_id = '{namespace}'))"
-        );
-        let software = self.answer_to(&software).await?;
+        let names = |table: &str, column: &str| {
+            let key = text(column);
+            format!("select to_json(exists(select from participant.{table} t where {key} = '{namespace}'))")
+        };
+        let software = self.answer_to(&names("common_crypto_private_keys", "key_id")).await?;
         if software == Some(true) {
             return Ok(NamespaceKey::Software);
         }
         // The column's name is not the same in every version; without one of them nothing was looked at.
-        let kms = format!(
-            "select to_json(case when exists(select from pg_attribute where not attisdropped \
-             and attrelid = 'participant.common_kms_metadata_store'::regclass and attname in ('fingerprint', 'key_id')) \
-             then exists(select from participant.common_kms_metadata_store t where '{namespace}' \
-             in (to_jsonb(t) ->> 'fingerprint', to_jsonb(t) ->> 'key_id')) end)"
-        );
-        Ok(match (software, self.answer_to(&kms).await?) {
+        let mut kms = None;
+        for column in ["fingerprint", "key_id"] {
+            kms = kms.max(self.answer_to(&names("common_kms_metadata_store", column)).await?);
+        }
+        Ok(match (software, kms) {
             (_, Some(true)) => NamespaceKey::Kms,
             (Some(false), Some(false)) => NamespaceKey::Absent,
             _ => NamespaceKey::Unknown,
@@ -150,6 +165,16 @@ impl Session {
     fn malformed(&self, what: &'static str) -> Error {
         Error::Malformed { at: self.at().to_owned(), what }
     }
+}
+
+/// The text of a column of `t` as its type writes it, which only a superuser's type could have us run.
+fn text(column: &str) -> String {
+    format!("case when t.{column} is not null then concat(t.{column}) end")
+}
+
+/// A number, or none; an error where it is something else.
+fn number(text: Option<&str>) -> Result<Option<i64>, ParseIntError> {
+    text.map(str::parse).transpose()
 }
 
 /// An offset as the app writes it: lower-case hexadecimal of a fixed width.

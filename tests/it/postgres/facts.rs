@@ -314,3 +314,46 @@ fn nothing_that_the_owner_puts_in_the_way_runs_with_our_rights() {
     assert_eq!(facts_of(&cluster, "validator", Role::Validator), Facts::Validator(ValidatorFacts { stores: None }));
     assert_eq!(cluster.sql("validator", "select count(*) from evil.calls"), "0");
 }
+
+/// A type of the owner's, which PostgreSQL would make into JSON by a function of the owner's.
+#[test]
+fn no_cast_of_the_owners_runs_with_our_rights() {
+    let (cluster, _) = node();
+    for name in ["validator", "participant"] {
+        cluster.sql(
+            name,
+            "create schema evil; grant usage on schema evil to public; create type evil.number as enum ('2', '3', '100'); \
+             create function evil.made(evil.number) returns json language plpgsql as \
+               'begin raise exception ''with rights of %'', current_user; end'; \
+             create cast (evil.number as json) with function evil.made(evil.number)",
+        );
+    }
+    let change = |database: &str, table: &str, column: &str| {
+        let alter = format!("alter table {table} alter {column} type evil.number using {column}::text::evil.number");
+        cluster.sql(database, &alter);
+    };
+    let Facts::Validator(before) = facts_of(&cluster, "validator", Role::Validator) else { panic!() };
+    cluster.sql(
+        "validator",
+        "alter table validator.store_last_ingested_offsets drop constraint if exists store_last_ingested_offsets_pkey",
+    );
+    change("validator", "validator.store_last_ingested_offsets", "migration_id");
+    assert_eq!(facts_of(&cluster, "validator", Role::Validator), Facts::Validator(before));
+    change("participant", "participant.lapi_parameters", "ledger_end");
+    let Facts::Participant(facts) = facts_of(&cluster, "participant", Role::Participant) else { panic!() };
+    assert_eq!(facts.ledger_end, Some(100));
+}
+
+#[test]
+fn no_policy_of_the_owners_runs_with_our_rights_nor_hides_a_row() {
+    let (cluster, _) = node();
+    cluster.sql(
+        "validator",
+        "create schema evil; grant usage on schema evil to public; \
+         create function evil.shown() returns boolean language plpgsql as \
+           'begin raise exception ''with rights of %'', current_user; end'; \
+         alter table validator.store_last_ingested_offsets enable row level security; \
+         create policy evil on validator.store_last_ingested_offsets using (evil.shown())",
+    );
+    assert_eq!(facts_of(&cluster, "validator", Role::Validator), Facts::Validator(ValidatorFacts { stores: None }));
+}
