@@ -203,8 +203,7 @@ fn a_standby_that_has_to_go_on_replaying_fails_the_dump() {
         let (_session, mut dump) = begun(&standby, &database).await;
         cluster.sql("participant", "alter table participant.par_contracts add column extra int");
         // The dump may be waiting for us to read, and would hear of the conflict only then.
-        let waiting = "select count(*) from pg_stat_activity where backend_type = 'startup' \
-            and (wait_event_type = 'Lock' or wait_event like 'RecoveryConflict%')";
+        let waiting = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'";
         wait_for("the conflict", LONG, || {
             let is_known = standby.log().contains("conflict with recovery");
             (is_known || standby.sql("postgres", waiting).trim() == "1").then_some(())
