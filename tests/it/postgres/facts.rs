@@ -255,7 +255,7 @@ fn a_standby_says_that_it_is_one_and_how_far_it_has_replayed() {
 #[test]
 fn a_session_outlives_the_timeouts_of_its_server() {
     let cluster = Cluster::with_settings(
-        "idle_in_transaction_session_timeout = 20\nidle_session_timeout = 20\nstatement_timeout = 60000\n",
+        "idle_in_transaction_session_timeout = 1000\nidle_session_timeout = 1000\nstatement_timeout = 60000\n",
     );
     cluster.validator("validator", &Network::new());
     let database = cluster.database("validator", "validator", "validator");
