@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
@@ -130,7 +131,7 @@ pub fn signers<'c>(config: &'c Config, subject: &Subject) -> &'c [Signer] {
 /// The servers that make credentials, each logged in to once.
 struct Vaults<'c> {
     config: &'c Config,
-    http: Rc<Http>,
+    http: Arc<Http>,
     open: RefCell<BTreeMap<Name, Rc<Vault>>>,
 }
 
@@ -138,7 +139,7 @@ impl Vaults<'_> {
     fn get(&self, name: &Name) -> Option<Rc<Vault>> {
         let Store::Vault(config) = self.config.stores.get(name)? else { return None };
         let mut open = self.open.borrow_mut();
-        let new = || Rc::new(Vault::new(name.as_str(), config, Rc::clone(&self.http)));
+        let new = || Rc::new(Vault::new(name.as_str(), config, Arc::clone(&self.http)));
         Some(Rc::clone(open.entry(name.clone()).or_insert_with(new)))
     }
 

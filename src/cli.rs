@@ -189,6 +189,14 @@ pub struct Policy {
 pub enum System {
     /// HashiCorp Vault or `OpenBao`: a policy.
     Vault,
+    /// Google Secret Manager: `gcloud` commands.
+    Gcp,
+    /// AWS Secrets Manager: an IAM policy.
+    Aws,
+    /// Azure Key Vault: a role and its assignments.
+    Azure,
+    /// Kubernetes: a Role and its binding.
+    Kubernetes,
     /// `PostgreSQL`: SQL for `psql`.
     Postgres,
     /// S3 and what speaks like it: an IAM policy.

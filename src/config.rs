@@ -35,7 +35,7 @@ pub use period::Period;
 pub use process::{LockMemory, Process};
 pub use reference::SecretRef;
 pub use repository::{Repository, RepositoryKind, RepositoryUrl, Signer};
-pub use store::{FileStore, Store, VaultAuth, VaultStore};
+pub use store::{AwsStore, AzureStore, FileStore, GcpStore, KubernetesStore, Store, VaultAuth, VaultStore};
 pub use text::{AgeRecipient, Name, ParticipantName, Template};
 
 use crate::error::{Failure, Fault};

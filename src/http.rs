@@ -1,5 +1,6 @@
 //! One rustls client for every address: capped reads, one time limit per answer, redirects never followed.
 
+pub mod carry;
 pub mod route;
 
 use std::collections::HashMap;
@@ -21,6 +22,12 @@ use route::Route;
 #[derive(Default)]
 pub struct Http {
     clients: Mutex<HashMap<Profile, Client>>,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]

@@ -1,11 +1,15 @@
 //! Least rights, rendered from the configuration in each system's own format, with the reason for each.
 
+mod aws;
+mod azure;
+mod gcp;
+mod kubernetes;
 mod objects;
 mod postgres;
 mod vault;
 
 use crate::cli::{Role, System};
-use crate::config::{Config, RepositoryKind};
+use crate::config::{Config, Name, Node, RepositoryKind};
 use crate::error::{Failure, Fault};
 
 /// Why there is nothing to print.
@@ -45,6 +49,10 @@ impl Failure for Error {
 pub fn render(config: &Config, system: System, role: Role) -> Result<String, Error> {
     let (rendered, nothing) = match system {
         System::Vault => (vault::render(config, role), Error::NoStore),
+        System::Gcp => (gcp::render(config, role), Error::NoStore),
+        System::Aws => (aws::render(config, role), Error::NoStore),
+        System::Azure => (azure::render(config, role), Error::NoStore),
+        System::Kubernetes => (kubernetes::render(config, role), Error::NoStore),
         System::Postgres => (postgres::render(config, role), Error::NoDatabase),
         System::S3 => (objects::render(config, RepositoryKind::S3, role), Error::NoRepository),
         System::Gs => (objects::render(config, RepositoryKind::Gs, role), Error::NoRepository),
@@ -56,7 +64,12 @@ pub fn render(config: &Config, system: System, role: Role) -> Result<String, Err
 /// Refuses what no configuration can make right.
 pub const fn check(system: System, role: Role) -> Result<(), Error> {
     match (system, role) {
-        (System::Vault | System::Postgres, Role::Expirer) => Err(Error::NoExpirer),
-        _ => Ok(()),
+        (System::S3 | System::Gs | System::Az, _) | (_, Role::Writer | Role::Restorer) => Ok(()),
+        (_, Role::Expirer) => Err(Error::NoExpirer),
     }
+}
+
+/// The nodes that use this store.
+fn nodes_of<'a>(config: &'a Config, store: &Name) -> Vec<(&'a Name, &'a Node)> {
+    config.nodes.iter().filter(|(_, node)| node.identity.stores.contains(store)).collect()
 }

@@ -4,22 +4,36 @@
 //! that they describe and are written after it: facts of another version than the current one count
 //! for nothing.
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
+pub mod cloud;
 pub mod facts;
 pub mod file;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 pub mod judge;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+pub mod room;
 pub mod vault;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::RwLock;
 
 pub use facts::Facts;
+pub use room::Room;
 
-use crate::config::AgeRecipient;
+use crate::config::{AgeRecipient, Name, Store as Config};
 use crate::error::{Failure, Fault};
+use crate::http::Http;
 use crate::identity::About;
 use crate::retry::{Deadline, retry};
 use crate::seal::{self, Envelope};
@@ -87,6 +101,9 @@ pub trait Store {
     fn name(&self) -> &str;
     /// What the store says about what it holds.
     fn head<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Head, Error>>;
+    /// How much fits in, and in which form it is stored.
+    fn room(&self) -> Room;
+
     /// The recipients that it seals to what nobody has sealed before.
     fn recipients(&self) -> &[AgeRecipient] {
         &[]
@@ -114,6 +131,26 @@ pub trait Store {
     fn close(&self) -> Local<'_, ()>;
 }
 
+/// The store of this configuration; none where this build lacks it, which the configuration's check refuses.
+#[must_use]
+pub fn open(name: &Name, config: &Config, http: &Arc<Http>) -> Option<Rc<dyn Store>> {
+    let name = name.as_str();
+    Some(match config {
+        Config::Vault(vault) => Rc::new(vault::Vault::new(name, vault, Arc::clone(http))),
+        #[cfg(feature = "gcp")]
+        Config::Gcp(gcp) => Rc::new(gcp::SecretManager::new(name, gcp)),
+        #[cfg(feature = "aws")]
+        Config::Aws(aws) => Rc::new(aws::SecretsManager::new(name, aws, Arc::clone(http))),
+        #[cfg(feature = "azure")]
+        Config::Azure(azure) => Rc::new(azure::KeyVault::new(name, azure, Arc::clone(http))),
+        #[cfg(feature = "kubernetes")]
+        Config::Kubernetes(kubernetes) => Rc::new(kubernetes::ClusterSecret::new(name, kubernetes, Arc::clone(http))),
+        Config::File(file) => Rc::new(file::Folder::new(name, file)),
+        #[allow(unreachable_patterns, reason = "only with every feature")]
+        _ => return None,
+    })
+}
+
 /// One thing that `check --live` has to say about a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
@@ -138,6 +175,9 @@ pub enum Error {
     /// The store's own reason.
     #[error(transparent)]
     File(#[from] file::Error),
+    /// The store's own reason.
+    #[error(transparent)]
+    Cloud(#[from] cloud::Error),
     /// What is there must not be followed by this.
     #[error("nothing was written: {0}")]
     Refused(Refusal),
@@ -148,7 +188,7 @@ pub enum Error {
     #[error("version {version} is {seconds} s old and has no facts yet: another writer seems to be at work")]
     AnotherWriter { version: String, seconds: i64 },
     /// The dump does not fit.
-    #[error("the identities ({bytes} bytes as stored) do not fit into this store (at most {max})")]
+    #[error("the identities ({bytes} bytes as stored) are {} bytes too large for this store, which takes {max}", bytes.saturating_sub(*max))]
     TooLarge { bytes: usize, max: usize },
     /// The dump could not be sealed.
     #[error(transparent)]
@@ -160,6 +200,7 @@ impl Failure for Error {
         match self {
             Self::Vault(error) => error.fault(),
             Self::File(error) => error.fault(),
+            Self::Cloud(error) => error.fault(),
             Self::Seal(error) => error.fault(),
             Self::Refused(_) | Self::TooLarge { .. } => Fault::Identity,
             Self::Conflict | Self::AnotherWriter { .. } => Fault::Transient,
@@ -169,6 +210,7 @@ impl Failure for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Vault(error) => error.retry_after(),
+            Self::Cloud(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -177,12 +219,18 @@ impl Failure for Error {
         match self {
             Self::Vault(error) => error.hint(),
             Self::File(error) => error.hint(),
+            Self::Cloud(error) => error.hint(),
             Self::Seal(error) => error.hint(),
             Self::Refused(refusal) => Some(refusal.hint()),
             Self::Conflict | Self::AnotherWriter { .. } => {
                 Some("does another idkeep, or somebody by hand, write this secret?".into())
             }
-            Self::TooLarge { .. } => Some("use another store".into()),
+            Self::TooLarge { .. } => Some(
+                "nothing is ever split or cut: use a store with more room (`vault` and `kubernetes` take 1 MiB, `file` \
+                 anything); sealing adds a little, and a third more where the store takes only text (`azure`, `vault`, \
+                 `kubernetes`)"
+                    .into(),
+            ),
         }
     }
 }
@@ -276,6 +324,15 @@ impl Keeping<'_> {
         };
         if let Some(warning) = warning {
             tracing::warn!(node, store, "{warning}");
+        }
+        let room = self.store.room();
+        let bytes = room.bytes(envelope);
+        if bytes > room.max_bytes {
+            return Err(Error::TooLarge { bytes, max: room.max_bytes });
+        }
+        if room.is_nearly_full(bytes) {
+            let max = room.max_bytes;
+            tracing::warn!(node, store, bytes, max, "the identities nearly fill what this store takes of one secret");
         }
         if self.dry_run {
             return Ok(Kept { outcome: Outcome::WouldWrite, version: None });

@@ -15,7 +15,7 @@ use tokio::sync::{RwLock, Semaphore, SetOnce};
 use tokio::task::{JoinSet, LocalSet};
 use tracing::Instrument as _;
 
-use crate::config::{Auth, Config, Name, Node, Store as StoreConfig};
+use crate::config::{Auth, Config, Name, Node};
 use crate::error::{Failed, Fault};
 use crate::http::Http;
 use crate::identity::{Identities, KeyKind, KeyProof, ParticipantId};
@@ -24,10 +24,8 @@ use crate::receipt::{Facts as PublicFacts, NodeReceipt, Report, StoreReceipt, gr
 use crate::retry::Deadline;
 use crate::seal::{Envelope, Sealed, seal};
 use crate::secret;
-use crate::store::file::Folder;
 use crate::store::judge::{Accept, Rules};
-use crate::store::vault::Vault;
-use crate::store::{Facts, Keeping, Place, Store};
+use crate::store::{self, Facts, Keeping, Place, Store};
 use crate::validator::Validator;
 
 /// How long a version that is being written may take when the process is told to end.
@@ -61,7 +59,7 @@ pub struct Subject {
 
 /// Everything that one pass over some nodes needs; holds tokens, so it is dropped after the pass.
 pub struct Pass {
-    http: Rc<Http>,
+    http: Arc<Http>,
     subjects: Vec<Subject>,
     stores: Vec<Rc<dyn Store>>,
 }
@@ -70,9 +68,9 @@ impl Pass {
     /// The pass over these nodes of the configuration. Nodes that share an issuer or a store share its token.
     #[must_use]
     pub fn new(config: &Config, nodes: &[Name]) -> Self {
-        let http = Rc::new(Http::default());
+        let http = Arc::new(Http::default());
         let stores: BTreeMap<&Name, Rc<dyn Store>> =
-            config.stores.iter().map(|(name, store)| (name, open(name, store, &http))).collect();
+            config.stores.iter().filter_map(|(name, store)| Some((name, store::open(name, store, &http)?))).collect();
         let mut sources: BTreeMap<&Auth, Arc<TokenSource>> = BTreeMap::new();
         let chosen = config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name));
         let subjects = chosen
@@ -93,7 +91,7 @@ impl Pass {
 
     /// A pass over subjects that are already there.
     #[must_use]
-    pub fn over(http: Rc<Http>, subjects: Vec<Subject>) -> Self {
+    pub fn over(http: Arc<Http>, subjects: Vec<Subject>) -> Self {
         let stores = subjects.iter().flat_map(|subject| subject.stores.iter().cloned()).collect();
         Self { http, subjects, stores }
     }
@@ -106,7 +104,7 @@ impl Pass {
         let mut running = JoinSet::new();
         let mut names = BTreeMap::new();
         for subject in self.subjects {
-            let (http, slots, writing) = (Rc::clone(&self.http), Rc::clone(&slots), Rc::clone(&writing));
+            let (http, slots, writing) = (Arc::clone(&self.http), Rc::clone(&slots), Rc::clone(&writing));
             let options = options.clone();
             let name = subject.name.clone();
             // Every line of the log says whose pass it belongs to.
@@ -159,8 +157,8 @@ impl Pass {
 
     /// The client that all of it shares.
     #[must_use]
-    pub fn http(&self) -> Rc<Http> {
-        Rc::clone(&self.http)
+    pub fn http(&self) -> Arc<Http> {
+        Arc::clone(&self.http)
     }
 
     /// The nodes of this pass with what `check --live` needs of them.
@@ -177,13 +175,6 @@ impl Pass {
 async fn close(stores: &[Rc<dyn Store>]) {
     for store in stores {
         store.close().await;
-    }
-}
-
-fn open(name: &Name, config: &StoreConfig, http: &Rc<Http>) -> Rc<dyn Store> {
-    match config {
-        StoreConfig::Vault(vault) => Rc::new(Vault::new(name.as_str(), vault, Rc::clone(http))),
-        StoreConfig::File(file) => Rc::new(Folder::new(name.as_str(), file)),
     }
 }
 

@@ -63,7 +63,17 @@ fn judge(config: &Config, findings: &mut Findings) {
         let path = format!("stores.{name}");
         match store {
             Store::Vault(vault) => store::judge_vault(vault, &format!("{path}.vault"), findings),
+            Store::Gcp(gcp) => store::gcp::judge(gcp, &format!("{path}.gcp"), findings),
+            Store::Aws(aws) => store::aws::judge(aws, &format!("{path}.aws"), findings),
+            Store::Azure(azure) => store::azure::judge(azure, &format!("{path}.azure"), findings),
+            Store::Kubernetes(kubernetes) => {
+                store::kubernetes::judge(kubernetes, &format!("{path}.kubernetes"), findings);
+            }
             Store::File(file) => judge_recipients(&file.recipients, &format!("{path}.file.recipients"), findings),
+        }
+        if let Some(feature) = store.missing_feature() {
+            let message = format!("this idkeep was built without `{feature}`");
+            findings.mistake(&path, message, format!("build it with `--features {feature}`, or use another store"));
         }
         let is_used = config.nodes.values().any(|node| node.identity.stores.contains(name) || backup::uses(node, name));
         if !is_used {

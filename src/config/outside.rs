@@ -31,9 +31,19 @@ impl Config {
             }
         }
         for (name, store) in &self.stores {
-            if let Store::Vault(vault) = store {
-                let path = format!("stores.{name}.vault.address");
-                addresses.push((path, &vault.address, &vault.tls, vault.proxy.as_ref()));
+            let path = |field: &str| format!("stores.{name}.{field}");
+            match store {
+                Store::Vault(vault) => {
+                    addresses.push((path("vault.address"), &vault.address, &vault.tls, vault.proxy.as_ref()));
+                }
+                Store::Aws(aws) => {
+                    let endpoint = aws.endpoint.iter();
+                    addresses.extend(endpoint.map(|url| (path("aws.endpoint"), url, &aws.tls, aws.proxy.as_ref())));
+                }
+                Store::Azure(azure) => {
+                    addresses.push((path("azure.vault_url"), &azure.vault_url, &azure.tls, azure.proxy.as_ref()));
+                }
+                Store::Gcp(_) | Store::Kubernetes(_) | Store::File(_) => {}
             }
         }
         for (name, repository) in &self.repositories {
@@ -80,8 +90,11 @@ impl Config {
             }
         }
         for (name, store) in &self.stores {
-            if let Store::Vault(vault) = store {
-                of_vault(vault, &format!("stores.{name}.vault"), &mut all);
+            match store {
+                Store::Vault(vault) => of_vault(vault, &format!("stores.{name}.vault"), &mut all),
+                Store::Aws(aws) => of_tls(&aws.tls, &format!("stores.{name}.aws.tls"), &mut all),
+                Store::Azure(azure) => of_tls(&azure.tls, &format!("stores.{name}.azure.tls"), &mut all),
+                Store::Gcp(_) | Store::Kubernetes(_) | Store::File(_) => {}
             }
         }
         for (name, repository) in &self.repositories {

@@ -1,5 +1,6 @@
 //! A store: where identities are kept.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -14,8 +15,156 @@ use super::{Address, AgeRecipient, Proxy, SecretRef, Template, Tls};
 pub enum Store {
     /// HashiCorp Vault or `OpenBao`, KV version 2.
     Vault(Box<VaultStore>),
+    /// Google Secret Manager.
+    Gcp(Box<GcpStore>),
+    /// AWS Secrets Manager.
+    Aws(Box<AwsStore>),
+    /// Azure Key Vault.
+    Azure(Box<AzureStore>),
+    /// A Secret of a Kubernetes cluster.
+    Kubernetes(KubernetesStore),
     /// A folder on this machine: one age-sealed file per version.
     File(FileStore),
+}
+
+impl Store {
+    /// Where its secret's name stands, and the name.
+    #[must_use]
+    pub fn template(&self) -> (&'static str, &Template) {
+        match self {
+            Self::Vault(vault) => ("vault.path", &vault.path),
+            Self::Gcp(gcp) => ("gcp.secret", &gcp.secret),
+            Self::Aws(aws) => ("aws.secret", &aws.secret),
+            Self::Azure(azure) => ("azure.secret", &azure.secret),
+            Self::Kubernetes(kubernetes) => ("kubernetes.secret", &kubernetes.secret),
+            Self::File(file) => ("file.path", &file.path),
+        }
+    }
+
+    /// What tells the secret of this name from all others in the world; none where each node has its own anyway.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<Vec<String>> {
+        let address = |address: &Option<Address>| address.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut place = match self {
+            Self::Vault(vault) => {
+                vec![vault.address.to_string(), vault.namespace.clone().unwrap_or_default(), vault.mount.clone()]
+            }
+            Self::Gcp(gcp) => {
+                vec![address(&gcp.endpoint), gcp.project.clone(), gcp.location.clone().unwrap_or_default()]
+            }
+            Self::Aws(aws) => vec![address(&aws.endpoint), aws.region.clone()],
+            // Azure's names know no case.
+            Self::Azure(azure) => return Some(vec![azure.vault_url.to_string(), name.to_ascii_lowercase()]),
+            Self::Kubernetes(kubernetes) => vec![kubernetes.namespace.clone()],
+            Self::File(_) => return None,
+        };
+        place.push(name.to_owned());
+        Some(place)
+    }
+
+    /// The cargo feature that this build lacks for it.
+    #[must_use]
+    pub const fn missing_feature(&self) -> Option<&'static str> {
+        match self {
+            Self::Gcp(_) if !cfg!(feature = "gcp") => Some("gcp"),
+            Self::Aws(_) if !cfg!(feature = "aws") => Some("aws"),
+            Self::Azure(_) if !cfg!(feature = "azure") => Some("azure"),
+            Self::Kubernetes(_) if !cfg!(feature = "kubernetes") => Some("kubernetes"),
+            _ => None,
+        }
+    }
+}
+
+/// Google Secret Manager, with Application Default Credentials.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GcpStore {
+    /// The project's id.
+    #[schemars(extend("examples" = ["acme-canton"]))]
+    pub project: String,
+    /// The secret's name; `{node}` and `{network}` are filled in. The facts lie in a sibling with `-facts` after it.
+    pub secret: Template,
+    /// The region of a regional secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Regions to replicate to, where idkeep creates the secret; left out, Google chooses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
+    /// The Cloud KMS key to encrypt with, where idkeep creates the secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// Labels, where idkeep creates the secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Disables older versions than this many; left out, all stay enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_versions: Option<u32>,
+    /// The server's address where it is not Google's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Address>,
+    /// Allows an `http://` endpoint.
+    #[serde(default)]
+    pub allow_http: bool,
+}
+
+/// AWS Secrets Manager, with the credentials of AWS's own chain.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsStore {
+    /// The region.
+    #[schemars(extend("examples" = ["eu-central-1"]))]
+    pub region: String,
+    /// The secret's name; `{node}` and `{network}` are filled in.
+    pub secret: Template,
+    /// The KMS key to encrypt with, where idkeep creates the secret; left out, `aws/secretsmanager`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
+    /// Tags beside the facts, where idkeep creates the secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// The server's address where it is not AWS's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Address>,
+    /// Allows an `http://` endpoint.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// TLS files for the server.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Proxy for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+}
+
+/// Azure Key Vault, with workload or managed identity.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AzureStore {
+    /// The vault's address.
+    pub vault_url: Address,
+    /// The secret's name; `{node}` and `{network}` are filled in.
+    pub secret: Template,
+    /// The client id of a user-assigned managed identity; left out, the workload identity of the
+    /// environment, else the system-assigned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// TLS files for the server.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Proxy for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+}
+
+/// A Secret of a Kubernetes cluster: the one that the pod runs in, else that of the kubeconfig.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesStore {
+    /// The namespace.
+    #[schemars(extend("examples" = ["canton-backup"]))]
+    pub namespace: String,
+    /// The Secret's name; `{node}` and `{network}` are filled in.
+    pub secret: Template,
 }
 
 /// HashiCorp Vault or `OpenBao`, KV version 2.

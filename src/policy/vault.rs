@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::Role;
+use super::{Role, nodes_of};
 use crate::config::{Config, Credentials, Name, Node, Store, VaultStore};
 
 /// The policy; nothing where no node uses a store of this kind.
@@ -11,7 +11,7 @@ pub(super) fn render(config: &Config, role: Role) -> String {
     let mut policy = String::new();
     for (name, store) in &config.stores {
         let Store::Vault(vault) = store else { continue };
-        let nodes: Vec<_> = config.nodes.iter().filter(|(_, node)| node.identity.stores.contains(name)).collect();
+        let nodes = nodes_of(config, name);
         let credentials = credentials(config, name);
         if nodes.is_empty() && (credentials.is_empty() || role != Role::Writer) {
             continue;

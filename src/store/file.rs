@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use sha2::{Digest as _, Sha256};
 
-use super::{Current, Error as StoreError, Facts, Head, Local, Note, Place, Store, Version};
+use super::{Current, Error as StoreError, Facts, Head, Local, Note, Place, Room, Store, Version};
 use crate::config::{AgeRecipient, FileStore, Template};
 use crate::error::{Failure, Fault};
 use crate::retry::Deadline;
@@ -161,6 +161,10 @@ impl Folder {
 impl Store for Folder {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn room(&self) -> Room {
+        Room::UNLIMITED
     }
 
     fn head<'a>(&'a self, place: Place<'a>, _: Deadline) -> Local<'a, Result<Head, StoreError>> {

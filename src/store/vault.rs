@@ -10,12 +10,14 @@ mod metadata;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::room::{Form, Room};
 use super::{Error as StoreError, Facts, Head, Local, Note, Place, Store, Version};
 use crate::config::VaultStore;
 use crate::error::{Failure, Fault};
@@ -40,7 +42,7 @@ const DEFAULT_VERSIONS: u64 = 10;
 pub struct Vault {
     name: String,
     config: VaultStore,
-    http: Rc<Http>,
+    http: Arc<Http>,
     client: OnceCell<Rc<Client>>,
     session: Session,
 }
@@ -158,7 +160,7 @@ struct Written {
 impl Vault {
     /// The store of this configuration; nothing is asked yet.
     #[must_use]
-    pub fn new(name: &str, config: &VaultStore, http: Rc<Http>) -> Self {
+    pub fn new(name: &str, config: &VaultStore, http: Arc<Http>) -> Self {
         Self {
             name: name.to_owned(),
             config: config.clone(),
@@ -411,6 +413,10 @@ fn retention_notes(stored: &Metadata, metadata: &str) -> Vec<Note> {
 impl Store for Vault {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn room(&self) -> Room {
+        Room { max_bytes: MAX_BYTES, form: Form::Json }
     }
 
     fn head<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Head, StoreError>> {

@@ -13,7 +13,7 @@ use idkeep::oauth::TokenSource;
 use idkeep::retry::Deadline;
 use idkeep::seal::Envelope;
 use idkeep::store::judge::Accept;
-use idkeep::store::{Error as StoreError, Facts, Head, Local, Note, Place, Store, Version};
+use idkeep::store::{Error as StoreError, Facts, Head, Local, Note, Place, Room, Store, Version};
 use idkeep::sync::{Options, Pass, Subject};
 use serde_json::json;
 
@@ -318,6 +318,10 @@ impl Store for Panicking {
         "panicking"
     }
 
+    fn room(&self) -> Room {
+        Room::UNLIMITED
+    }
+
     fn head<'a>(&'a self, _: Place<'a>, _: Deadline) -> Local<'a, Result<Head, StoreError>> {
         Box::pin(async { Ok(Head::default()) })
     }
@@ -376,7 +380,7 @@ fn child_whose_store_panics() {
         stores: vec![Rc::new(Panicking)],
     };
     let options = Options { wait: None, dry_run: false, accept: Accept::Stored };
-    let report = runtime.block_on(Pass::over(Rc::new(Http::default()), vec![subject]).run(options));
+    let report = runtime.block_on(Pass::over(Arc::new(Http::default()), vec![subject]).run(options));
     drop(runtime);
     println!("exit code {}", report.exit_code());
     // The parent looks into this process until it closes the pipe.

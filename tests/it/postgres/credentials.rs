@@ -1,4 +1,5 @@
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use idkeep::backup::postgres::credentials::{Credentials, Error};
@@ -80,7 +81,7 @@ impl Bank {
             "address": self.bao.address, "allow_http": true, "path": "p",
             "auth": {"approle": {"role_id": self.role_id, "secret_id": {"file": self.folder.path().join("secret-id")}}},
         });
-        Rc::new(Vault::new("vault", &serde_json::from_value(config).unwrap(), Rc::new(Http::default())))
+        Rc::new(Vault::new("vault", &serde_json::from_value(config).unwrap(), Arc::new(Http::default())))
     }
 
     fn leases(&self) -> usize {

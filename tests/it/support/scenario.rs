@@ -21,6 +21,8 @@ pub struct Scenario {
     /// The node's name, which no other scenario has.
     pub node: String,
     pub config: Config,
+    /// Where the Vault store looks for its server, if not where it is.
+    pub address: Option<String>,
 }
 
 /// What differs from scenario to scenario in the configuration.
@@ -101,7 +103,7 @@ impl Scenario {
             vault_auth,
             vault,
         };
-        let mut scenario = Self { bao, issuer, validator, idkeep, dump, node, config };
+        let mut scenario = Self { bao, issuer, validator, idkeep, dump, node, config, address: None };
         scenario.configure();
         scenario
     }
@@ -141,7 +143,7 @@ impl Scenario {
             node = self.node,
             endpoint = self.validator.endpoint(),
             identity = lines(identity),
-            address = self.bao.address,
+            address = self.address.as_ref().unwrap_or(&self.bao.address),
             vault = lines(vault),
         )
     }

@@ -47,7 +47,7 @@ fn the_largest_value_that_idkeep_offers_fits_and_a_larger_one_is_refused_at_once
     let too_large = Dump::fresh(1).padded_to((1 << 20) - 300);
     scenario.validator.dump(&too_large.json());
     let synced = scenario.sync(65);
-    assert!(synced.stderr().contains("do not fit into this store (at most 1048000)"), "{}", synced.outcome);
+    assert!(synced.stderr().contains("too large for this store, which takes 1048000"), "{}", synced.outcome);
     assert!(!synced.stderr().contains("trying again"), "{}", synced.outcome);
     assert_eq!(scenario.versions(), 0);
     let large = Dump::fresh(1).padded_to(1_047_800);
