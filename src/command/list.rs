@@ -1,5 +1,7 @@
 //! `list`: the identities in the stores, the sets in the repositories.
 
+mod drift;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -18,6 +20,7 @@ use crate::log;
 use crate::output;
 use crate::receipt::gravest;
 use crate::retry::Deadline;
+use crate::store::Head;
 use crate::store::facts::rfc3339;
 use crate::sync::{Pass, Subject};
 
@@ -45,6 +48,8 @@ struct ListedNode {
 #[derive(Default, Serialize)]
 struct ListedIdentity {
     store: String,
+    /// Beside the node's other stores: `current`, `behind`, `unknown`, `empty`.
+    state: Option<drift::State>,
     version: Option<String>,
     /// The version that the facts below describe; another than `version` where a write is under way or was broken off.
     describes: Option<String>,
@@ -114,27 +119,36 @@ impl ListedNode {
     /// What each store's metadata says; the data stays unread.
     async fn look_at_stores(&mut self, subject: &Subject) {
         let deadline = Deadline::after(subject.config.identity.deadline.0);
+        let mut heads = Vec::with_capacity(subject.stores.len());
         for store in &subject.stores {
             let mut identity = ListedIdentity { store: store.name().to_owned(), ..ListedIdentity::default() };
-            match store.head(subject.place(), deadline).await {
+            heads.push(match store.head(subject.place(), deadline).await {
                 Ok(head) => {
-                    identity.version = head.current.as_ref().map(|current| current.version.0.clone());
-                    identity.versions = head.created_at.len();
-                    identity.participant_id = head.participant().map(str::to_owned);
-                    if let Some(facts) = head.facts.as_ref() {
-                        identity.describes = Some(facts.stored_version.clone());
-                        identity.digest = Some(facts.digest.clone());
-                        identity.captured_at = facts.captured_at.map(rfc3339);
-                        identity.checked_at = facts.checked_at.map(rfc3339);
-                    }
+                    identity.tell(&head);
+                    Some(head)
                 }
                 Err(error) => {
                     let failed = Failed::from(&error);
                     identity.error = Some(failed.message.clone());
                     self.failures.push((format!("{}: {}", self.node, store.name()), failed));
+                    None
                 }
-            }
+            });
             self.identities.push(identity);
+        }
+        for (identity, state) in self.identities.iter_mut().zip(drift::states(&heads)) {
+            identity.state = state;
+        }
+        self.warn_of_drift();
+    }
+
+    fn warn_of_drift(&self) {
+        let node = self.node.as_str();
+        for identity in &self.identities {
+            if let Some(state @ (drift::State::Behind | drift::State::Unknown)) = identity.state {
+                let (store, state) = (identity.store.as_str(), state.as_str());
+                tracing::warn!(node, store, state, "this store does not hold what another does: run `idkeep sync`");
+            }
         }
     }
 
@@ -145,6 +159,20 @@ impl ListedNode {
         if self.rejected + self.under_way > 0 {
             let (node, rejected, under_way) = (self.node.as_str(), self.rejected, self.under_way);
             tracing::info!(node, rejected, under_way, "runs that are no backups are not listed");
+        }
+    }
+}
+
+impl ListedIdentity {
+    fn tell(&mut self, head: &Head) {
+        self.version = head.current.as_ref().map(|current| current.version.0.clone());
+        self.versions = head.created_at.len();
+        self.participant_id = head.participant().map(str::to_owned);
+        if let Some(facts) = head.facts.as_ref() {
+            self.describes = Some(facts.stored_version.clone());
+            self.digest = Some(facts.digest.clone());
+            self.captured_at = facts.captured_at.map(rfc3339);
+            self.checked_at = facts.checked_at.map(rfc3339);
         }
     }
 }
@@ -181,13 +209,14 @@ fn done(listed: &Listed, format: Output) -> Done {
 fn text(listed: &Listed) -> String {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let mut identities =
-        vec![["NODE", "STORE", "VERSION", "CAPTURED", "CHECKED", "DIGEST", "PARTICIPANT"].map(str::to_owned)];
+        vec![["NODE", "STORE", "STATE", "VERSION", "CAPTURED", "CHECKED", "DIGEST", "PARTICIPANT"].map(str::to_owned)];
     let mut sets = vec![["NODE", "SET", "STATE", "STORED", "VERIFIED", "INVARIANTS", "PARTICIPANT"].map(str::to_owned)];
     for node in &listed.nodes {
         for identity in &node.identities {
             identities.push([
                 node.node.clone(),
                 identity.store.clone(),
+                identity.state.map_or("-", drift::State::as_str).to_owned(),
                 or_dash(&identity.version),
                 or_dash(&identity.captured_at),
                 or_dash(&identity.checked_at),

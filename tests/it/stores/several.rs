@@ -102,6 +102,38 @@ fn a_store_that_was_away_is_written_by_the_next_pass() {
     assert_eq!([&outcomes[0].1, &outcomes[1].1], ["unchanged", "written"]);
 }
 
+#[test]
+fn list_says_which_stores_hold_the_same_and_which_has_fallen_behind() {
+    let scenario = with_stores("[vault, dr]", "all");
+    let listed = || {
+        let outcome = scenario.idkeep.expect(0, &["-o", "json", "list"]);
+        let identities = outcome.json()["nodes"][0]["identities"].as_array().unwrap().clone();
+        let states = identities.iter().map(|identity| identity["state"].as_str().unwrap().to_owned());
+        (states.collect::<Vec<_>>(), identities, outcome)
+    };
+    assert_eq!(listed().0, ["empty", "empty"]);
+    scenario.sync(0);
+    let (states, identities, outcome) = listed();
+    assert_eq!(states, ["current", "current"]);
+    assert_eq!(identities[0]["digest"], identities[1]["digest"]);
+    assert!(!outcome.stderr.contains("WARN"), "{outcome}");
+    // The folder is away while the identity changes.
+    let (folder, away) = (scenario.idkeep.path("kept"), scenario.idkeep.path("away"));
+    std::fs::rename(&folder, &away).unwrap();
+    std::fs::write(&folder, b"").unwrap();
+    let rotated = scenario.dump.clone().rotated(7, 1);
+    scenario.validator.dump(&rotated.json());
+    scenario.sync(78);
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
+    let (states, identities, outcome) = listed();
+    assert_eq!(states, ["current", "behind"], "{outcome}");
+    assert_eq!([&identities[0]["digest"], &identities[1]["digest"]], [&rotated.digest(), &scenario.dump.digest()]);
+    assert!(outcome.stderr.contains("this store does not hold what another does"), "{outcome}");
+    scenario.sync(0);
+    assert_eq!(listed().0, ["current", "current"]);
+}
+
 /// A pass over several nodes: each is the scenario's node under another name and with these changes.
 struct Nodes {
     scenario: Scenario,
