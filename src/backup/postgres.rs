@@ -16,7 +16,7 @@ mod target;
 
 pub use cause::Cause;
 pub use dump::Dump;
-pub use session::{Server, Session, Snapshot, Waiter};
+pub use session::{Rights, Server, Session, Snapshot, Waiter};
 pub use target::{Login, Target};
 
 use crate::error::{Failure, Fault};

@@ -1,9 +1,11 @@
 //! `check`: what is wrong with the configuration, and with `--live`, what is wrong with the world.
 
 mod backups;
+mod token;
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Done, backup, json, protect, runtime};
@@ -165,7 +167,11 @@ async fn try_node(subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
     let deadline = Deadline::after(subject.config.identity.deadline.0);
     let what = format!("{node}: token");
     match subject.source.claims(http, deadline).await {
-        Ok(Some(claims)) => tried.push(Tried::fine(what, format!("a token came; it says: {claims}"))),
+        Ok(Some(claims)) => {
+            let odd = token::judge(&claims, &subject.config.identity.auth, Timestamp::now()).into_iter();
+            tried.extend(odd.map(|(message, fix)| Tried::unwise(what.clone(), message, fix.into())));
+            tried.push(Tried::fine(what, format!("a token came; it says: {claims}")));
+        }
         Ok(None) => tried.push(Tried::fine(what, "a token came; it is not a JWT, so it says nothing".into())),
         Err(error) => tried.push(Tried::failed(what, Failed::from(&error))),
     }

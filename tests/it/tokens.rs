@@ -178,6 +178,10 @@ fn keycloak_ignores_the_audience_and_the_message_shows_what_it_gave() {
     node.fails(77, &["status 401", "aud account", "sub service-account-idkeep-client", "alg RS256", &asks]);
     assert_eq!(node.issuer.token_requests().len(), 2);
     assert_eq!(last_form(&node.issuer)["audience"], AUDIENCE);
+    let checked = node.idkeep.expect(77, &["check", "--live"]);
+    let odd =
+        format!("the token is for account, not for the `audience` that is configured, {AUDIENCE}; an issuer that");
+    assert!(checked.stdout.contains(&odd), "{checked}");
     let issuer = Issuer::settings().flavour(Flavour::Keycloak).lifetime(300).start();
     Node::with(issuer, |settings| settings).succeeds();
 }

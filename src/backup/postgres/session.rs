@@ -2,6 +2,7 @@
 //! one JSON document, and a marker that nobody else knows ends it.
 
 mod questions;
+mod rights;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::child::Process;
 use super::target::{Program, Target};
 use super::{Cause, Error};
 pub use questions::{Server, Snapshot, Waiter};
+pub use rights::Rights;
 
 /// Time for one answer: locks are waited for up to 60 s.
 const ANSWER: Duration = Duration::from_mins(2);

@@ -71,6 +71,16 @@ impl Lock {
         Ok(Self { repository: Rc::clone(repository), node: node.to_owned(), way })
     }
 
+    /// Who holds it, as a cloud's lock says; none where it is free, or in a folder, where only trying would tell.
+    pub async fn holder(repository: &Repository, node: &str) -> Result<Option<String>, Error> {
+        if matches!(repository.place, Place::Folder(_)) {
+            return Ok(None);
+        }
+        let Some((newest, _)) = generations(repository, node).await?.pop() else { return Ok(None) };
+        let record = read(repository, node, newest).await?;
+        Ok(record.filter(|record| !record.is_released()).map(|record| record.to_string()))
+    }
+
     /// Waits until the lock is found to be another's.
     pub async fn lost(&self) {
         match &self.way {

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use super::Tried;
 use crate::backup::catalog::Catalog;
-use crate::backup::postgres::{self, Session, Target};
-use crate::backup::repository::Repository;
+use crate::backup::postgres::{self, Rights, Server, Session, Target};
+use crate::backup::repository::{Lock, Repository};
 use crate::backup::{self};
 use crate::config::{Config, Database, Signer};
-use crate::error::Failed;
+use crate::error::{Failed, Fault};
 use crate::http::Http;
 use crate::sync::Subject;
 
@@ -19,7 +19,10 @@ pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, 
     let what = format!("{node}: repository {}", backup.repository);
     match backup::repository_of(config, subject, http) {
         None => {}
-        Some(Ok(repository)) => tried.push(look_into(&repository, node, what, backup::signers(config, subject)).await),
+        Some(Ok(repository)) => {
+            tried.extend(look_at_lock(&repository, node, &what).await);
+            tried.push(look_into(&repository, node, what, backup::signers(config, subject)).await);
+        }
         Some(Err(error)) => tried.push(Tried::failed(what, Failed::from(&error))),
     }
     for database in &backup.databases {
@@ -31,15 +34,9 @@ pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, 
             continue;
         }
         match log_in(node, database).await {
-            Ok((server, is_superuser)) => {
-                if is_superuser {
-                    tried.push(Tried::unwise(
-                        what.clone(),
-                        "the user is a superuser, and a dump needs only to read".into(),
-                        "`idkeep policy postgres` prints a role that may do no more".into(),
-                    ));
-                }
-                tried.push(Tried::fine(what, server));
+            Ok((message, server, rights)) => {
+                tried.extend(judge_rights(&what, &server, &rights));
+                tried.push(Tried::fine(what, message));
             }
             Err(error) => tried.push(Tried::failed(what, Failed::from(&error))),
         }
@@ -57,15 +54,40 @@ async fn look_into(repository: &Rc<Repository>, node: &str, what: String, signer
     }
 }
 
-async fn log_in(node: &str, database: &Database) -> Result<(String, bool), postgres::Error> {
+/// A lock that is held is as it should be while a run is under way; one that stays tells of a run that died.
+async fn look_at_lock(repository: &Repository, node: &str, what: &str) -> Option<Tried> {
+    // What fails here fails for the sets as well, and is said there.
+    let holder = Lock::holder(repository, node).await.ok()??;
+    Some(Tried::fine(what.to_owned(), format!("a backup is under way, or one died: the lock is held by {holder}")))
+}
+
+fn judge_rights(what: &str, server: &Server, rights: &Rights) -> Vec<Tried> {
+    const FIX: &str = "`idkeep policy postgres` prints a role that may do what is needed and no more";
+    let mut tried = Vec::new();
+    let what = || what.to_owned();
+    if rights.unreadable > 0 {
+        let message = format!("the role may not read {} of the tables and sequences", rights.unreadable);
+        tried.push(Tried::failed(what(), Failed::new(Fault::Credentials, message, FIX)));
+    }
+    if server.is_superuser {
+        tried.push(Tried::unwise(what(), "the user is a superuser, and a dump needs only to read".into(), FIX.into()));
+    } else if rights.writable > 0 {
+        let message = format!("the role may change {} of the tables, and a dump needs only to read", rights.writable);
+        tried.push(Tried::unwise(what(), message, FIX.into()));
+    }
+    tried
+}
+
+async fn log_in(node: &str, database: &Database) -> Result<(String, Server, Rights), postgres::Error> {
     let target = Target::resolve(database, None).await?;
     let mut session = Session::open(&target, &format!("idkeep/{node}/{}/check", database.name)).await?;
     let server = session.server().await?;
+    let rights = session.rights().await?;
     session.close().await;
     let dump = target.check_client(&server).await?;
     let standby = if server.is_standby { ", a standby" } else { "" };
     let name = target.database();
     let size = indicatif::HumanBytes(server.database_bytes);
     let message = format!("`{name}` on PostgreSQL {}{standby}, {size}, pg_dump {dump}", server.version);
-    Ok((message, server.is_superuser))
+    Ok((message, server, rights))
 }

@@ -98,3 +98,44 @@ fn each_thing_that_fails_is_named_and_the_rest_is_tried_all_the_same() {
     assert!(found(&outcome, ": repository sets")[0].1.contains("the bucket or container is not there"), "{outcome}");
     assert_eq!(results(&outcome, ": database participant"), ["ok"], "{outcome}");
 }
+
+#[test]
+fn a_role_that_may_not_read_all_or_may_write_is_named_before_the_first_backup() {
+    let node = Node::new(463);
+    node.cluster.sql("postgres", "grant pg_write_all_data to idkeep_backup");
+    let outcome = check(&node, 0);
+    assert_eq!(results(&outcome, ": database validator"), ["warn", "ok"], "{outcome}");
+    assert!(found(&outcome, ": database validator")[0].1.contains("may change "), "{outcome}");
+
+    node.cluster.sql("postgres", "revoke pg_write_all_data from idkeep_backup");
+    node.cluster.sql("postgres", "revoke pg_read_all_data from idkeep_backup");
+    node.cluster.sql(
+        "validator",
+        "grant usage on schema validator to idkeep_backup; grant select on all tables in schema validator to idkeep_backup",
+    );
+    let outcome = check(&node, 77);
+    assert_eq!(results(&outcome, ": database participant"), ["fail", "ok"], "{outcome}");
+    assert!(found(&outcome, ": database participant")[0].1.contains("may not read "), "{outcome}");
+}
+
+#[test]
+fn who_holds_the_lock_is_named() {
+    let mut node = Node::new(464);
+    let bucket = S3::shared().bucket();
+    node.repository = vec![format!("endpoint: {}", bucket.s3.endpoint()), "allow_http: true".into()];
+    node.idkeep_mut().env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "synthetic");
+    node.url = format!("s3://{}/prefix", bucket.name);
+    node.configure();
+    assert_eq!(results(&check(&node, 0), ": repository sets"), ["ok"]);
+    let record = serde_json::json!({
+        "holder": "0123456789abcdef0123456789abcdef", "host": "elsewhere", "pid": 7,
+        "taken_at": "2026-11-22T22:00:00Z", "beat": 3, "released": false
+    });
+    let key = format!("prefix/{}/lock/00000001.json", node.scenario.node);
+    bucket.put(&key, record.to_string().as_bytes());
+    let outcome = check(&node, 0);
+    let said = found(&outcome, ": repository sets");
+    assert_eq!(said.len(), 2, "{outcome}");
+    assert!(said[0].1.contains("held by process 7 on elsewhere, since 2026-11-22T22:00:00Z"), "{outcome}");
+    assert_eq!(bucket.keys(), [key]);
+}
