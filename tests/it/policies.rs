@@ -1,6 +1,7 @@
 //! What `policy` prints for databases and repositories: it names what the configuration names and nothing beside it,
 //! and the SQL does what it says on a real server.
 
+mod files;
 mod objects;
 mod postgres;
 
