@@ -51,15 +51,19 @@ fn writer(place: &Place<'_>) -> Vec<Value> {
     let ours = format!("{PREFIX}*");
     let mut statements = vec![
         allow("AddsVersions", &["secretsmanager:PutSecretValue"], &secrets),
-        allow("SeesVersionsButNotWhatIsInThem", &["secretsmanager:ListSecretVersionIds"], &secrets),
-        // Where the secret is not there yet it has no ARN: asked for by name, AWS judges the name.
-        with(
-            allow("SeesFactsAndWhetherTheSecretIsThere", &["secretsmanager:DescribeSecret"], &["*".into()]),
-            json!({"StringEquals": {"secretsmanager:SecretId": place.names, "aws:RequestedRegion": place.store.region}}),
+        allow(
+            "SeesVersionsAndFactsNotWhatIsInThem",
+            &["secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds"],
+            &secrets,
         ),
         with(
             allow("WritesFactsAndNoOtherTag", &["secretsmanager:TagResource"], &secrets),
             json!({"ForAllValues:StringLike": {"aws:TagKeys": [ours]}}),
+        ),
+        // A secret that is not there has no ARN: AWS judges the name that was asked for.
+        with(
+            allow("SeesThatTheSecretIsMissingRemoveOnceItIsThere", &["secretsmanager:DescribeSecret"], &["*".into()]),
+            json!({"StringEquals": {"secretsmanager:SecretId": place.names, "aws:RequestedRegion": place.store.region}}),
         ),
         with(
             allow("CreatesTheSecretRemoveOnceItIsThere", &["secretsmanager:CreateSecret"], &place.secrets("*")),
