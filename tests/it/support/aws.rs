@@ -121,6 +121,16 @@ impl Aws {
         self.state().requests.iter().filter(|(known, _)| known == action).count()
     }
 
+    /// Lets whoever shows this token have credentials for an hour.
+    pub fn grant(&self, identity_token: &str) {
+        let caller =
+            Caller { secret: format!("{SECRET}-for-an-hour"), session_token: Some("a/session+token==".into()) };
+        let mut state = self.state();
+        state.callers = BTreeMap::from([("ASIAIDKEEPSESSION001".to_owned(), caller.clone())]);
+        state.granted = Some(("ASIAIDKEEPSESSION001".to_owned(), caller));
+        identity_token.clone_into(&mut state.identity_token);
+    }
+
     /// What an operator with all rights does, beside idkeep.
     pub fn admin(&self, action: &str, body: &Value) -> Value {
         let (status, answer) = block_on(admin(self.moto, &Client::new(None), action, body));
@@ -192,6 +202,7 @@ impl Gatekeeper {
         match (seen.method.as_str(), seen.path.as_str()) {
             ("POST", "/sts" | "/sts/") => self.assume_role(&seen),
             ("GET", "/pod-identity") => self.pod_identity(&seen),
+            (_, path) if path.starts_with("/latest/") => self.machine(&seen),
             ("POST", "/") => self.act(seen).await.unwrap_or_else(|refusal| refusal),
             _ => Reply::empty(404),
         }
@@ -228,6 +239,9 @@ impl Gatekeeper {
 
     async fn serve(&self, action: &str, body: &Value, seen: Seen) -> Result<Reply, Reply> {
         let is_write = matches!(action, "PutSecretValue" | "CreateSecret");
+        if action == "ListSecretVersionIds" {
+            return Ok(self.versions(body).await);
+        }
         let hold = self.state().hold.clone().filter(|_| is_write);
         if let Some(gate) = hold {
             gate.passed().await;
@@ -246,7 +260,6 @@ impl Gatekeeper {
             None => {}
         }
         match action {
-            "ListSecretVersionIds" => Ok(self.versions(body).await),
             "GetSecretValue" => {
                 let (status, answer) = admin(self.moto, &self.client, action, body).await;
                 self.state().given += usize::from(status == 200);
@@ -290,9 +303,10 @@ impl Gatekeeper {
             None => name.to_owned(),
         };
         let request_tags = tags(&body["Tags"]);
+        // The reference gives the key `SecretId` the type of an ARN: of what is there, nothing may count on the name.
         let mut context = iam::Context::from([
             ("aws:RequestedRegion".to_owned(), vec![REGION.to_owned()]),
-            ("secretsmanager:SecretId".to_owned(), vec![name.to_owned()]),
+            ("secretsmanager:SecretId".to_owned(), vec![arn.clone()]),
         ]);
         if action == "CreateSecret" {
             context.insert("secretsmanager:Name".into(), vec![name.into()]);
@@ -340,7 +354,13 @@ impl Gatekeeper {
         if body["IncludeDeprecated"] != true {
             versions.retain(|version| !version["VersionStages"].as_array().unwrap().is_empty());
         }
-        for version in &mut versions {
+        // moto leaves the label where it was once it has been moved by hand: the newest put has it.
+        let is_current = |version: &Value| version["VersionStages"].as_array().unwrap().contains(&json!("AWSCURRENT"));
+        let newest = versions.iter().rposition(is_current);
+        for (index, version) in versions.iter_mut().enumerate() {
+            if Some(index) != newest && is_current(version) {
+                version["VersionStages"] = json!([]);
+            }
             let id = version["VersionId"].as_str().unwrap().to_owned();
             let asked = json!({"SecretId": body["SecretId"], "VersionId": id});
             let (_, made) = admin(self.moto, &self.client, "GetSecretValue", &asked).await;
@@ -394,15 +414,37 @@ impl Gatekeeper {
         if seen.header("authorization") != Some(&state.identity_token) {
             return Reply::json(401, &json!({"code": "Unauthorized", "message": "a word of the server"}));
         }
-        let Some((key, caller)) = &state.granted else { return Reply::empty(500) };
-        Reply::json(
-            200,
-            &json!({
-                "AccessKeyId": key, "SecretAccessKey": caller.secret, "Token": caller.session_token,
-                "Expiration": in_an_hour(), "AccountId": "123456789012",
-            }),
-        )
+        let Some(credentials) = &state.granted else { return Reply::empty(500) };
+        Reply::json(200, &granted(credentials))
     }
+
+    /// The metadata service of a machine, version 2: nothing without a token that was put for.
+    fn machine(&self, seen: &Seen) -> Reply {
+        const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+        let state = self.state();
+        let text = |text: &str| Reply::new(200, "text/plain", text);
+        if seen.method == "PUT" && seen.path == "/latest/api/token" {
+            let ttl = seen.header("x-aws-ec2-metadata-token-ttl-seconds").unwrap_or_default();
+            return text(&state.identity_token).header("x-aws-ec2-metadata-token-ttl-seconds", ttl);
+        }
+        if seen.header("x-aws-ec2-metadata-token") != Some(&state.identity_token) {
+            return Reply::empty(401);
+        }
+        match (&state.granted, seen.path.strip_prefix(ROLES)) {
+            (Some(_), Some("")) => text("idkeep-writer"),
+            (Some(credentials), Some("idkeep-writer")) => Reply::json(200, &granted(credentials)),
+            _ => Reply::empty(404),
+        }
+    }
+}
+
+fn granted(granted: &(String, Caller)) -> Value {
+    let (key, caller) = granted;
+    json!({
+        "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z",
+        "AccessKeyId": key, "SecretAccessKey": caller.secret, "Token": caller.session_token,
+        "Expiration": in_an_hour(), "AccountId": "123456789012",
+    })
 }
 
 fn in_an_hour() -> String {
