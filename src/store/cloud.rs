@@ -45,8 +45,8 @@ pub enum Reason {
     /// This process has no credentials, or they cannot be used.
     #[error("no credentials that could be used: {0}")]
     NoCredentials(&'static str),
-    /// 401: the credentials are not valid.
-    #[error("status 401, the credentials are not accepted")]
+    /// The credentials are not valid.
+    #[error("the credentials are not accepted")]
     Unauthorized,
     /// 403: the credentials lack a right.
     #[error("permission denied ({0})")]
@@ -66,6 +66,9 @@ pub enum Reason {
     /// The request makes no sense to the server.
     #[error("{0}")]
     Rejected(&'static str),
+    /// The secret, or the key that guards it, is in a state that somebody has to change.
+    #[error("{why}")]
+    State { why: &'static str, fix: &'static str, fault: Fault },
     /// The answer is not what the API says.
     #[error("the answer is not what the API says")]
     Garbled,
@@ -101,6 +104,7 @@ impl Failure for Error {
             Reason::Unreachable(_) | Reason::Throttled { .. } | Reason::Busy { .. } => Fault::Transient,
             Reason::NoCredentials(_) | Reason::Unauthorized | Reason::Denied(_) | Reason::Missing => Fault::Credentials,
             Reason::Foreign(_) | Reason::Rejected(_) | Reason::Garbled => Fault::Config,
+            Reason::State { fault, .. } => *fault,
         }
     }
 
@@ -125,6 +129,7 @@ impl Failure for Error {
                 format!("create it once with the commands that `idkeep policy {policy}` prints, or allow the agent to create it")
             }
             Reason::Foreign(_) => "use a name of its own for idkeep, or take the other owner off it".into(),
+            Reason::State { fix, .. } => (*fix).into(),
             Reason::Rejected(_) | Reason::Garbled => "check this store's entry in the configuration".into(),
         })
     }

@@ -5,6 +5,8 @@
 #![allow(dead_code)]
 
 pub mod age;
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod backup;
 pub mod client;
 pub mod dump;
