@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod age;
+pub mod azure;
 pub mod backup;
 pub mod client;
 pub mod dump;
