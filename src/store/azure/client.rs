@@ -128,13 +128,7 @@ impl Client {
     }
 
     /// Writes the tags of this version anew.
-    pub(super) async fn tag(
-        &self,
-        secret: &str,
-        version: &str,
-        tags: &Tags,
-        deadline: Deadline,
-    ) -> Result<(), Reason> {
+    pub(super) async fn tag(&self, secret: &str, version: &str, tags: &Tags, deadline: Deadline) -> Result<(), Reason> {
         let body = serde_json::to_vec(&BTreeMap::from([("tags", tags)])).map_err(|_| Reason::Garbled)?;
         self.patch(secret, version, body, deadline).await
     }

@@ -100,7 +100,9 @@ pub(super) fn open(
         }
     };
     let inner = inner.map_err(|_| {
-        Reason::NoCredentials("Azure's SDK does not take AZURE_TENANT_ID, AZURE_AUTHORITY_HOST or the kind of managed identity here")
+        Reason::NoCredentials(
+            "Azure's SDK does not take AZURE_TENANT_ID, AZURE_AUTHORITY_HOST or the kind of managed identity here",
+        )
     })?;
     let scope = audience.map(|audience| format!("{}/.default", audience.origin()));
     Ok(Arc::new(Bound { inner, scope }))

@@ -22,7 +22,11 @@ const ENCODING: &str = "file-encoding";
 pub(super) type Tags = BTreeMap<String, String>;
 
 /// The tags of a new version, and how many of others' had no room beside ours: they stay on the version before.
-pub(super) fn of_new(facts: &Facts, before: Option<&str>, beside: &[(String, String)]) -> Result<(Tags, usize), Reason> {
+pub(super) fn of_new(
+    facts: &Facts,
+    before: Option<&str>,
+    beside: &[(String, String)],
+) -> Result<(Tags, usize), Reason> {
     let mut tags = of_facts(facts);
     let write = format!("{:016x} after {}", fastrand::u64(..), before.unwrap_or("nothing"));
     tags.insert(WRITE.into(), write);

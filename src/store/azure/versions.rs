@@ -49,11 +49,8 @@ pub(super) fn head(mut listed: Vec<Listed>, now: Timestamp) -> Head {
             facts = facts.map(|facts| facts.of_version(&rival.version));
         }
     }
-    let current = Current {
-        version: Version(newest.version.clone()),
-        created_at: newest.created_at,
-        is_alive: newest.is_alive,
-    };
+    let current =
+        Current { version: Version(newest.version.clone()), created_at: newest.created_at, is_alive: newest.is_alive };
     Head { current: Some(current), facts, older_participant, created_at, now, beside: tags::beside(&newest.tags) }
 }
 

@@ -112,7 +112,9 @@ impl Way {
             trip.seen().date = date;
             let challenge = text(http::header::WWW_AUTHENTICATE);
             // The first request goes without a token, and is told for what to get one; a second refusal is final.
-            if let (401, Some(challenge), None) = (status, challenge, request.headers().get_optional_str(&AUTHORIZATION)) {
+            if let (401, Some(challenge), None) =
+                (status, challenge, request.headers().get_optional_str(&AUTHORIZATION))
+            {
                 headers.insert(WWW_AUTHENTICATE, challenge.to_owned());
                 trip.seen().failed = Some(refusal::foreign_challenge());
                 return Ok(AsyncRawResponse::from_bytes(status.into(), headers, Bytes::new()));

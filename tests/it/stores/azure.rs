@@ -126,7 +126,8 @@ impl Kept for Vault {
 
     fn reads(&self) -> usize {
         let is_read = |method: &str, path: &str| {
-            method == "GET" && path.starts_with("/secrets/") && !path.ends_with("/versions") || path.ends_with("/backup")
+            method == "GET" && path.starts_with("/secrets/") && !path.ends_with("/versions")
+                || path.ends_with("/backup")
         };
         self.azure.server.seen().iter().filter(|seen| is_read(&seen.method, &seen.path)).count()
     }

@@ -11,7 +11,11 @@ fn a_secret_that_was_deleted_and_can_be_recovered_is_left_to_the_operator() {
     vault.azure.delete(&vault.secret());
     let refused = vault.sync(78);
     assert!(refused.stderr().contains("a deleted secret of this name can still be recovered"), "{}", refused.outcome);
-    assert!(refused.stderr().contains("hint: bring it back with all its versions: `az keyvault secret recover"), "{}", refused.outcome);
+    assert!(
+        refused.stderr().contains("hint: bring it back with all its versions: `az keyvault secret recover"),
+        "{}",
+        refused.outcome
+    );
     assert_eq!(vault.azure.state().deleted[&vault.secret().to_lowercase()].len(), 1);
     assert!(vault.azure.versions(&vault.secret()).is_empty());
 }
@@ -65,7 +69,7 @@ fn a_wait_beyond_the_deadline_is_not_waited_for() {
 fn an_answer_that_is_none_is_not_believed() {
     let vault = Vault::new(44);
     vault.sync(0);
-    for id in ["", "not/a/version", "<script>"] {
+    for id in ["", "a_version", "<script>"] {
         vault.azure.newest(&vault.secret(), |newest| newest.id = id.into());
         let refused = vault.sync(78);
         assert!(refused.stderr().contains("the answer is not what the API says"), "{}", refused.outcome);

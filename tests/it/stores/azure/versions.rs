@@ -27,7 +27,11 @@ fn a_version_that_somebody_else_wrote_over_ours_is_repaired() {
     vault.sync(0);
     for with_our_tags in [false, true] {
         vault.azure.age(&vault.secret(), 3600);
-        let tags = if with_our_tags { vault.azure.newest(&vault.secret(), |newest| newest.tags.clone()) } else { Default::default() };
+        let tags = if with_our_tags {
+            vault.azure.newest(&vault.secret(), |newest| newest.tags.clone())
+        } else {
+            Default::default()
+        };
         let foreign = Version { tags, ..Version::foreign("{}") };
         vault.azure.state().secrets.get_mut(&vault.secret().to_lowercase()).unwrap().push(foreign);
         // It may be another writer's that is at work.
@@ -104,10 +108,15 @@ fn a_refresh_keeps_everything_but_the_facts() {
     assert!(!synced.stderr().contains("WARN"), "{}", synced.outcome);
     let versions = vault.azure.versions(&vault.secret());
     let mut after = versions[0].tags.clone();
-    assert_ne!(after.insert("idkeep_checked_at".into(), before["idkeep_checked_at"].clone()).unwrap(), before["idkeep_checked_at"]);
+    assert_ne!(
+        after.insert("idkeep_checked_at".into(), before["idkeep_checked_at"].clone()).unwrap(),
+        before["idkeep_checked_at"]
+    );
     assert_eq!((after, versions.len()), (before, 1));
     // Without the right to, it is a warning.
-    vault.azure.newest(&vault.secret(), |newest| newest.tags.insert("idkeep_checked_at".into(), "2026-01-01T00:00:00Z".into()));
+    vault.azure.newest(&vault.secret(), |newest| {
+        newest.tags.insert("idkeep_checked_at".into(), "2026-01-01T00:00:00Z".into())
+    });
     vault.azure.state().grants.clear();
     vault.azure.grant(CLIENT, &vault.secret(), &["setSecret", "readMetadata"]);
     let synced = vault.sync(0);

@@ -171,8 +171,9 @@ fn list(state: &State, query: &BTreeMap<String, String>, name: &str, key: &str) 
     let from: usize = query.get("$skiptoken").and_then(|token| token.parse().ok()).unwrap_or(0);
     let page: Vec<_> = versions.iter().skip(from).take(state.page).map(|version| version.json(state, name)).collect();
     let to = from + page.len();
-    let next = (to < versions.len())
-        .then(|| format!("{}/secrets/{name}/versions?api-version=2025-07-01&$skiptoken={to}&maxresults=25", state.origin));
+    let next = (to < versions.len()).then(|| {
+        format!("{}/secrets/{name}/versions?api-version=2025-07-01&$skiptoken={to}&maxresults=25", state.origin)
+    });
     Reply::json(200, &json!({"value": page, "nextLink": state.next_link.clone().or(next)}))
 }
 

@@ -40,11 +40,16 @@ fn issue(state: &mut State, to: &str) -> String {
 pub fn of_entra(state: &mut State, seen: &Seen) -> Reply {
     state.token_requests += 1;
     let refuse = |status: u16, error: &str| {
-        Reply::json(status, &json!({"error": error, "error_description": "AADSTS CANARY of the other side", "error_codes": [700_016]}))
+        Reply::json(
+            status,
+            &json!({"error": error, "error_description": "AADSTS CANARY of the other side", "error_codes": [700_016]}),
+        )
     };
     if let Some(at) = state.trouble.iter().position(|(method, ..)| *method == "TOKEN") {
         let (_, status, _, headers) = state.trouble.remove(at).unwrap();
-        return headers.iter().fold(refuse(status, "temporarily_unavailable"), |reply, (name, value)| reply.header(name, value));
+        return headers
+            .iter()
+            .fold(refuse(status, "temporarily_unavailable"), |reply, (name, value)| reply.header(name, value));
     }
     let is_form = seen.header("content-type") == Some("application/x-www-form-urlencoded");
     if seen.method != "POST" || !is_form || seen.header("authorization").is_some() {
@@ -75,7 +80,10 @@ pub fn of_entra(state: &mut State, seen: &Seen) -> Reply {
         return refuse(400, "invalid_scope");
     }
     let token = issue(state, CLIENT);
-    Reply::json(200, &json!({"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token}))
+    Reply::json(
+        200,
+        &json!({"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token}),
+    )
 }
 
 /// `GET /msi/token`, as App Service and Container Apps have it.
@@ -91,9 +99,15 @@ pub fn of_machine(state: &mut State, seen: &Seen) -> Reply {
         return Reply::json(401, &json!({"statusCode": 401}));
     }
     if get("client_id") != MACHINE {
-        return Reply::json(400, &json!({"statusCode": 400, "message": "No User Assigned or Delegated Managed Identity found"}));
+        return Reply::json(
+            400,
+            &json!({"statusCode": 400, "message": "No User Assigned or Delegated Managed Identity found"}),
+        );
     }
     let token = issue(state, MACHINE);
     let expires_on = (jwt::now() + 86_400).to_string();
-    Reply::json(200, &json!({"access_token": token, "expires_on": expires_on, "resource": AUDIENCE, "token_type": "Bearer", "client_id": MACHINE}))
+    Reply::json(
+        200,
+        &json!({"access_token": token, "expires_on": expires_on, "resource": AUDIENCE, "token_type": "Bearer", "client_id": MACHINE}),
+    )
 }
