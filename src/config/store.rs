@@ -141,13 +141,18 @@ pub struct AwsStore {
 #[serde(deny_unknown_fields)]
 pub struct AzureStore {
     /// The vault's address.
+    #[schemars(extend("examples" = ["https://acme-canton.vault.azure.net"]))]
     pub vault_url: Address,
     /// The secret's name; `{node}` and `{network}` are filled in.
     pub secret: Template,
-    /// The client id of a user-assigned managed identity; left out, the workload identity of the
-    /// environment, else the system-assigned one.
+    /// The client id of the identity to use: of a user-assigned managed identity, or in place of AZURE_CLIENT_ID; left
+    /// out, what the environment names, else the machine's own managed identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// What tokens are for, where the vault is reached under a private name; left out, they are only sent to a vault
+    /// that stands in the domain that they are for, as Azure's own do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Address>,
     /// TLS files for the server.
     #[serde(default)]
     pub tls: Tls,

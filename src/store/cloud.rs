@@ -63,6 +63,9 @@ pub enum Reason {
     /// Something is there that is not ours to write.
     #[error("{0}")]
     Foreign(String),
+    /// Something stands in the way that the operator can take away.
+    #[error("{what}")]
+    InTheWay { what: &'static str, fix: String },
     /// The request makes no sense to the server.
     #[error("{0}")]
     Rejected(&'static str),
@@ -103,8 +106,8 @@ impl Failure for Error {
             Reason::Http(error) => error.fault(),
             Reason::Unreachable(_) | Reason::Throttled { .. } | Reason::Busy { .. } => Fault::Transient,
             Reason::NoCredentials(_) | Reason::Unauthorized | Reason::Denied(_) | Reason::Missing => Fault::Credentials,
-            Reason::Foreign(_) | Reason::Rejected(_) | Reason::Garbled => Fault::Config,
             Reason::State { fault, .. } => *fault,
+            Reason::Foreign(_) | Reason::InTheWay { .. } | Reason::Rejected(_) | Reason::Garbled => Fault::Config,
         }
     }
 
@@ -130,6 +133,7 @@ impl Failure for Error {
             }
             Reason::Foreign(_) => "use a name of its own for idkeep, or take the other owner off it".into(),
             Reason::State { fix, .. } => (*fix).into(),
+            Reason::InTheWay { fix, .. } => fix.clone(),
             Reason::Rejected(_) | Reason::Garbled => "check this store's entry in the configuration".into(),
         })
     }

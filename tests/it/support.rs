@@ -7,6 +7,8 @@
 pub mod age;
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod backup;
 pub mod client;
 pub mod dump;

@@ -100,9 +100,14 @@ pub struct Sent {
 
 impl HttpProxy {
     pub fn start() -> Self {
+        Self::leading_to(None)
+    }
+
+    /// One whose tunnels all end at this server, whatever host they name.
+    pub fn leading_to(server: impl Into<Option<SocketAddr>>) -> Self {
         let seen = Arc::<Mutex<Sent>>::default();
-        let shared = seen.clone();
-        let (address, accepting) = listen(move |client| tunnel(client, shared.clone()));
+        let (shared, server) = (seen.clone(), server.into());
+        let (address, accepting) = listen(move |client| tunnel(client, shared.clone(), server));
         Self { address, seen, accepting }
     }
 
@@ -189,7 +194,7 @@ async fn pass(client: &mut TcpStream, server: &mut TcpStream, delay: Duration, d
     }
 }
 
-async fn tunnel(mut client: TcpStream, seen: Arc<Mutex<Sent>>) {
+async fn tunnel(mut client: TcpStream, seen: Arc<Mutex<Sent>>, server: Option<SocketAddr>) {
     let Some(head) = read_head(&mut client).await else {
         return;
     };
@@ -201,7 +206,11 @@ async fn tunnel(mut client: TcpStream, seen: Arc<Mutex<Sent>>) {
         return;
     }
     seen.lock().unwrap().tunnels.push(target.to_owned());
-    let Ok(mut server) = TcpStream::connect(target).await else {
+    let connected = match server {
+        Some(server) => TcpStream::connect(server).await,
+        None => TcpStream::connect(target).await,
+    };
+    let Ok(mut server) = connected else {
         let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
         return;
     };

@@ -5,6 +5,13 @@ use crate::config::{AzureStore, Findings};
 
 pub(in super::super) fn judge(store: &AzureStore, path: &str, findings: &mut Findings) {
     judge_address(&store.vault_url, false, &format!("{path}.vault_url"), findings);
+    if store.vault_url.url().path() != "/" {
+        let message = "the address of a vault has no path";
+        findings.mistake(&format!("{path}.vault_url"), message, "it reads `https://NAME.vault.azure.net`");
+    }
+    if let Some(audience) = &store.audience {
+        judge_address(audience, false, &format!("{path}.audience"), findings);
+    }
     judge_tls(&store.tls, &format!("{path}.tls"), findings);
 }
 
