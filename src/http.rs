@@ -408,7 +408,7 @@ fn redirect_host(asked: &url::Url, location: Option<&str>) -> String {
 }
 
 /// The wait that a `Retry-After` asks for, by the server's clock where it is known.
-fn wait_asked(value: &str, server_now: Option<jiff::Timestamp>) -> Option<Duration> {
+pub(crate) fn wait_asked(value: &str, server_now: Option<jiff::Timestamp>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More seconds than fit are as good as for ever.
@@ -423,7 +423,7 @@ pub(crate) fn patience(retry_after: Option<Duration>) -> String {
     retry_after.map(|wait| format!(", and it asks to be left alone for {}s", wait.as_secs())).unwrap_or_default()
 }
 
-fn http_date(text: &str) -> Option<jiff::Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<jiff::Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }
 

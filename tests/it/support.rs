@@ -8,6 +8,7 @@ pub mod age;
 pub mod backup;
 pub mod client;
 pub mod dump;
+pub mod gcp;
 pub mod idkeep;
 pub mod issuer;
 pub mod jwt;
