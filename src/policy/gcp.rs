@@ -24,10 +24,17 @@ struct Secret<'a> {
     name: String,
 }
 
+/// Roles that the script has defined already, each with its project: gcloud defines none twice.
+type Defined = BTreeSet<(String, &'static str)>;
+
+fn is_new(defined: &mut Defined, store: &GcpStore, role: &'static str) -> bool {
+    defined.insert((store.project.clone(), role))
+}
+
 /// The commands, for a shell; nothing where no node uses a store of this kind.
 pub(super) fn render(config: &Config, role: Role) -> String {
     let mut script = String::new();
-    let mut projects = BTreeSet::new();
+    let mut defined = Defined::new();
     for (name, store) in &config.stores {
         let Store::Gcp(store) = store else { continue };
         let nodes = nodes_of(config, name);
@@ -38,7 +45,6 @@ pub(super) fn render(config: &Config, role: Role) -> String {
             script.push_str(HEAD);
         }
         let _ = writeln!(script, "\n# Store `{name}`: project {}{}.", store.project, region(store));
-        let is_first = projects.insert(&store.project);
         let secrets: Vec<Secret<'_>> = nodes
             .iter()
             .map(|(node, its)| Secret {
@@ -47,8 +53,8 @@ pub(super) fn render(config: &Config, role: Role) -> String {
             })
             .collect();
         match role {
-            Role::Writer => writer(&mut script, store, &secrets, is_first),
-            _ => restorer(&mut script, store, &secrets, is_first),
+            Role::Writer => writer(&mut script, store, &secrets, &mut defined),
+            _ => restorer(&mut script, store, &secrets, &mut defined),
         }
     }
     script
@@ -58,8 +64,8 @@ fn region(store: &GcpStore) -> String {
     store.location.as_ref().map(|region| format!(", region {region}")).unwrap_or_default()
 }
 
-fn writer(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], is_first: bool) {
-    if is_first {
+fn writer(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], defined: &mut Defined) {
+    if is_new(defined, store, IDENTITIES) {
         script.push_str(
             "# Adds versions of the identities, and lists which there are and whether they live. Never `access`: what it wrote it\n\
              # cannot get back. Never `secrets.update`: that may set an expiry.\n",
@@ -72,7 +78,7 @@ fn writer(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], is_firs
         let rights = ["secretmanager.versions.add", "secretmanager.versions.access", "secretmanager.versions.list"];
         define(script, store, FACTS, &rights);
     }
-    if store.keep_versions.is_some() {
+    if store.keep_versions.is_some() && is_new(defined, store, KEEP) {
         script.push_str(
             "# `keep_versions`: disables old versions of the identities, which can be undone. Never `destroy`.\n",
         );
@@ -88,12 +94,12 @@ fn writer(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], is_firs
             bind(script, store, &secret.name, KEEP);
         }
     }
-    creating(script, store, secrets, is_first);
+    creating(script, store, secrets, defined);
 }
 
-fn restorer(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], is_first: bool) {
+fn restorer(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], defined: &mut Defined) {
     script.push_str("# For whoever restores a node: for people, for an hour, never for the agent.\n");
-    if is_first {
+    if is_new(defined, store, RESTORER) {
         script.push_str("# Reads the private keys, and which versions there are.\n");
         define(script, store, RESTORER, &["secretmanager.versions.access", "secretmanager.versions.list"]);
     }
@@ -139,7 +145,7 @@ fn create(script: &mut String, store: &GcpStore, name: &str) {
         (None, replicas) if store.kms_key.is_none() => {
             let _ = write!(script, " --replication-policy=user-managed --locations={}", replicas.join(","));
         }
-        // gcloud takes the key of a replica from a file alone.
+        // gcloud takes the key of a replica from a file alone. What is configured holds nothing that a shell would mind.
         (None, replicas) => {
             let replicas: Vec<_> = replicas
                 .iter()
@@ -148,7 +154,9 @@ fn create(script: &mut String, store: &GcpStore, name: &str) {
                 })
                 .collect();
             let policy = serde_json::json!({"userManaged": {"replicas": replicas}});
-            let _ = write!(script, " --replication-policy-file=/dev/stdin <<'EOF'\n{policy}\nEOF");
+            let at = script.rfind('\n').map_or(0, |end| end + 1);
+            script.insert_str(at, &format!("echo '{policy}' | "));
+            script.push_str(" --replication-policy-file=/dev/stdin");
         }
     }
     script.push('\n');
@@ -164,14 +172,14 @@ fn bind(script: &mut String, store: &GcpStore, secret: &str, role: &str) {
 }
 
 /// Lines that are commented out: a right to create is one on the whole project, and so are the others then.
-fn creating(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], is_first: bool) {
+fn creating(script: &mut String, store: &GcpStore, secrets: &[Secret<'_>], defined: &mut Defined) {
     let project = &store.project;
     script.push_str(
         "\n# Optional, in place of `gcloud secrets create`: the agent creates these secrets itself. It may then create any other one\n\
          # of the project, too, and until a secret is there its rights can only be bound to the project, under a condition.\n\
          #: \"${PROJECT_NUMBER:?}\"\n",
     );
-    if is_first {
+    if is_new(defined, store, CREATOR) {
         let _ = writeln!(
             script,
             "#gcloud iam roles create {CREATOR} --project={project} --stage=GA --title={CREATOR} --permissions=secretmanager.secrets.create"

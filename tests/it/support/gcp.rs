@@ -25,6 +25,9 @@ pub const AGENT: &str = "serviceAccount:idkeep@acme-canton.iam.gserviceaccount.c
 /// Somebody else, for restoring.
 pub const RESTORER: &str = "user:restorer@acme.example";
 
+/// What the token exchange takes for the agent: what a cluster would put into a file.
+pub const SUBJECT_TOKEN: &str = "a-token-of-the-cluster";
+
 /// A running stand-in.
 pub struct Google {
     pub api: Server,
@@ -217,10 +220,24 @@ impl State {
     }
 }
 
-/// <https://cloud.google.com/compute/docs/metadata/querying-metadata>
+/// <https://cloud.google.com/compute/docs/metadata/querying-metadata>, and on the same port the token exchange of
+/// workload identity federation (RFC 8693).
 fn token(state: &State, seen: &Seen) -> Reply {
     if let Some(status) = state.trouble.lock().unwrap().no_token {
         return Reply::new(status, "text/html", "a page that nobody should repeat");
+    }
+    if seen.method == "POST" && seen.path == "/v1/token" {
+        let form = seen.form();
+        let is_exchange = form.get("grant_type").is_some_and(|it| it.ends_with(":grant-type:token-exchange"));
+        if !is_exchange || form.get("subject_token").map(String::as_str) != Some(SUBJECT_TOKEN) {
+            return Reply::json(400, &json!({"error": "invalid_grant"}));
+        }
+        let token = state.iam.lock().unwrap().token(AGENT);
+        return Reply::json(
+            200,
+            &json!({"access_token": token, "expires_in": 3599, "token_type": "Bearer",
+                    "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}),
+        );
     }
     let is_ours = seen.path == "/computeMetadata/v1/instance/service-accounts/default/token";
     if seen.method != "GET" || !is_ours {

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::super::server::{Reply, Seen, Step};
 use super::iam::PERMISSIONS;
 use super::{NUMBER, PROJECT, Secret, State, Version};
-use crate::support::server::{Reply, Seen, Step};
 
 /// A refusal as Google words it: <https://google.aip.dev/193>.
 struct No(u16, &'static str, String);
@@ -43,7 +43,7 @@ pub(super) fn answer(state: &State, seen: &Seen) -> Reply {
         None => route(state, seen),
     };
     let is_add = seen.path.ends_with(":addVersion");
-    let reply = match result {
+    match result {
         Ok(value) => {
             let mut trouble = state.trouble.lock().unwrap();
             if is_add && trouble.lose_adds > 0 {
@@ -60,8 +60,7 @@ pub(super) fn answer(state: &State, seen: &Seen) -> Reply {
             let error = json!({"error": {"code": code, "message": message, "status": status}});
             Reply::json(code, &error).header("date", &date)
         }
-    };
-    reply
+    }
 }
 
 fn route(state: &State, seen: &Seen) -> Answer {
