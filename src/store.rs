@@ -138,7 +138,7 @@ pub fn open(name: &Name, config: &Config, http: &Arc<Http>) -> Option<Rc<dyn Sto
     Some(match config {
         Config::Vault(vault) => Rc::new(vault::Vault::new(name, vault, Arc::clone(http))),
         #[cfg(feature = "gcp")]
-        Config::Gcp(gcp) => Rc::new(gcp::SecretManager::new(name, gcp)),
+        Config::Gcp(gcp) => Rc::new(gcp::SecretManager::new(name, gcp, Arc::clone(http))),
         #[cfg(feature = "aws")]
         Config::Aws(aws) => Rc::new(aws::SecretsManager::new(name, aws, Arc::clone(http))),
         #[cfg(feature = "azure")]

@@ -43,7 +43,11 @@ impl Config {
                 Store::Azure(azure) => {
                     addresses.push((path("azure.vault_url"), &azure.vault_url, &azure.tls, azure.proxy.as_ref()));
                 }
-                Store::Gcp(_) | Store::Kubernetes(_) | Store::File(_) => {}
+                Store::Gcp(gcp) => {
+                    let endpoint = gcp.endpoint.iter();
+                    addresses.extend(endpoint.map(|url| (path("gcp.endpoint"), url, &gcp.tls, gcp.proxy.as_ref())));
+                }
+                Store::Kubernetes(_) | Store::File(_) => {}
             }
         }
         for (name, repository) in &self.repositories {
@@ -94,7 +98,8 @@ impl Config {
                 Store::Vault(vault) => of_vault(vault, &format!("stores.{name}.vault"), &mut all),
                 Store::Aws(aws) => of_tls(&aws.tls, &format!("stores.{name}.aws.tls"), &mut all),
                 Store::Azure(azure) => of_tls(&azure.tls, &format!("stores.{name}.azure.tls"), &mut all),
-                Store::Gcp(_) | Store::Kubernetes(_) | Store::File(_) => {}
+                Store::Gcp(gcp) => of_tls(&gcp.tls, &format!("stores.{name}.gcp.tls"), &mut all),
+                Store::Kubernetes(_) | Store::File(_) => {}
             }
         }
         for (name, repository) in &self.repositories {

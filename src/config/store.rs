@@ -96,15 +96,21 @@ pub struct GcpStore {
     /// Labels, where idkeep creates the secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Disables older versions than this many; left out, all stay enabled.
+    /// Disables older versions than this many; left out, all stay enabled. None is ever destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_versions: Option<u32>,
     /// The server's address where it is not Google's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Address>,
-    /// Allows an `http://` endpoint.
+    /// Allows an `http://` endpoint, such as an emulator's: no credentials are ever sent to one.
     #[serde(default)]
     pub allow_http: bool,
+    /// TLS files for the server.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Proxy for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
 }
 
 /// AWS Secrets Manager, with the credentials of AWS's own chain.

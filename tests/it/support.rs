@@ -12,6 +12,7 @@ pub mod azure;
 pub mod backup;
 pub mod client;
 pub mod dump;
+pub mod gcp;
 pub mod idkeep;
 pub mod issuer;
 pub mod jwt;
