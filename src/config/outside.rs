@@ -94,7 +94,12 @@ impl Config {
                 Store::Vault(vault) => of_vault(vault, &format!("stores.{name}.vault"), &mut all),
                 Store::Aws(aws) => of_tls(&aws.tls, &format!("stores.{name}.aws.tls"), &mut all),
                 Store::Azure(azure) => of_tls(&azure.tls, &format!("stores.{name}.azure.tls"), &mut all),
-                Store::Gcp(_) | Store::Kubernetes(_) | Store::File(_) => {}
+                Store::Kubernetes(kubernetes) => {
+                    let path = format!("stores.{name}.kubernetes.kubeconfig");
+                    let file = kubernetes.kubeconfig.iter();
+                    all.extend(file.map(|file| (path.clone(), Reference::PrivateFile(file.into()))));
+                }
+                Store::Gcp(_) | Store::File(_) => {}
             }
         }
         for (name, repository) in &self.repositories {
