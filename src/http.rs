@@ -5,12 +5,12 @@ pub mod route;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
-use reqwest::{Certificate, Client, Identity, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Response};
 use zeroize::Zeroizing;
 
 use crate::config::{Address, Proxy, Tls};
@@ -137,42 +137,77 @@ impl Http {
     }
 }
 
-fn build(profile: &Profile) -> Result<Client, Error> {
-    let mut builder = Client::builder()
-        .no_proxy()
-        .http1_only()
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .redirect(reqwest::redirect::Policy::none());
-    if let Route::Through { url, .. } = &profile.route {
-        let proxy = reqwest::Proxy::all(url.clone()).map_err(|_| Error::Setup("the proxy's address".into()))?;
-        builder = builder.proxy(proxy);
+/// Certificates that lie in no file of their own: those of a kubeconfig.
+#[derive(Default)]
+pub struct Pem {
+    /// Root certificates that replace the system's.
+    pub roots: Option<Zeroizing<Vec<u8>>>,
+    /// A client certificate with its private key.
+    pub identity: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Pem {
+    /// A client for this address; `source` is the file that messages name.
+    pub fn client(&self, address: &Address, proxy: Option<&Proxy>, source: &Path) -> Result<Client, Error> {
+        let mut builder = builder(&Route::of(address, proxy))?;
+        if let Some(roots) = &self.roots {
+            builder = trusting(builder, roots, source)?;
+        }
+        if let Some(identity) = &self.identity {
+            builder = showing(builder, identity, source)?;
+        }
+        finish(builder)
     }
+}
+
+fn build(profile: &Profile) -> Result<Client, Error> {
+    let mut builder = builder(&profile.route)?;
     let Some(tls) = &profile.tls else {
         return finish(builder.tls_certs_only([]));
     };
     if let Some(path) = &tls.ca_file {
-        let pem = secret::guarded_file(path)?;
-        let roots = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if roots.is_empty() {
-            return Err(Error::Pem { path: path.clone(), why: "no certificate in PEM form" });
-        }
-        builder = builder.tls_certs_only(roots);
+        builder = trusting(builder, &secret::guarded_file(path)?, path)?;
     }
     if let (Some(cert), Some(key)) = (&tls.client_cert_file, &tls.client_key_file) {
         let mut pem = secret::private_file(key)?;
         pem.extend_from_slice(b"\n");
         pem.extend_from_slice(&secret::guarded_file(cert)?);
-        let identity = Identity::from_pem(&pem).map_err(|_| Error::Pem {
-            path: cert.clone(),
-            why: "this and the key file hold no certificate with its private key in PEM form",
-        })?;
-        builder = builder.identity(identity);
+        builder = showing(builder, &pem, cert)?;
     }
     finish(builder)
 }
 
-fn finish(builder: reqwest::ClientBuilder) -> Result<Client, Error> {
+fn builder(route: &Route) -> Result<ClientBuilder, Error> {
+    let builder = Client::builder()
+        .no_proxy()
+        .http1_only()
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .redirect(reqwest::redirect::Policy::none());
+    let Route::Through { url, .. } = route else {
+        return Ok(builder);
+    };
+    let proxy = reqwest::Proxy::all(url.clone()).map_err(|_| Error::Setup("the proxy's address".into()))?;
+    Ok(builder.proxy(proxy))
+}
+
+fn trusting(builder: ClientBuilder, pem: &[u8], path: &Path) -> Result<ClientBuilder, Error> {
+    let roots = Certificate::from_pem_bundle(pem).unwrap_or_default();
+    if roots.is_empty() {
+        return Err(Error::Pem { path: path.into(), why: "no certificate in PEM form" });
+    }
+    Ok(builder.tls_certs_only(roots))
+}
+
+fn showing(builder: ClientBuilder, pem: &[u8], path: &Path) -> Result<ClientBuilder, Error> {
+    let identity = Identity::from_pem(pem).map_err(|_| Error::Pem {
+        path: path.into(),
+        why: "this and the key file hold no certificate with its private key in PEM form",
+    })?;
+    Ok(builder.identity(identity))
+}
+
+fn finish(builder: ClientBuilder) -> Result<Client, Error> {
     builder.build().map_err(|error| {
         let mut source: &dyn StdError = &error;
         while let Some(deeper) = source.source() {
@@ -378,13 +413,13 @@ impl Answer {
     /// How long the server asks to be left alone: seconds, or until a date.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        wait_asked(self.text(&header::RETRY_AFTER)?, self.date())
+        retry_after(&self.headers)
     }
 
     /// The server's own clock.
     #[must_use]
     pub fn date(&self) -> Option<jiff::Timestamp> {
-        http_date(self.text(&header::DATE)?)
+        date(&self.headers)
     }
 
     /// Where a redirect points to: the host and nothing else.
@@ -396,6 +431,16 @@ impl Answer {
     fn text(&self, name: &header::HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+}
+
+/// How long the server asks to be left alone: seconds, or until a date.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    wait_asked(headers.get(header::RETRY_AFTER)?.to_str().ok()?, date(headers))
+}
+
+/// The server's own clock.
+pub(crate) fn date(headers: &HeaderMap) -> Option<jiff::Timestamp> {
+    http_date(headers.get(header::DATE)?.to_str().ok()?)
 }
 
 fn redirect_host(asked: &url::Url, location: Option<&str>) -> String {

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod file;
 #[cfg(feature = "gcp")]
 pub mod gcp;
+mod history;
 pub mod judge;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;

@@ -99,7 +99,12 @@ impl Config {
                 Store::Aws(aws) => of_tls(&aws.tls, &format!("stores.{name}.aws.tls"), &mut all),
                 Store::Azure(azure) => of_tls(&azure.tls, &format!("stores.{name}.azure.tls"), &mut all),
                 Store::Gcp(gcp) => of_tls(&gcp.tls, &format!("stores.{name}.gcp.tls"), &mut all),
-                Store::Kubernetes(_) | Store::File(_) => {}
+                Store::Kubernetes(kubernetes) => {
+                    let path = format!("stores.{name}.kubernetes.kubeconfig");
+                    let file = kubernetes.kubeconfig.iter();
+                    all.extend(file.map(|file| (path.clone(), Reference::PrivateFile(file.into()))));
+                }
+                Store::File(_) => {}
             }
         }
         for (name, repository) in &self.repositories {

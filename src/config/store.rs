@@ -55,7 +55,11 @@ impl Store {
             Self::Aws(aws) => vec![address(&aws.endpoint), aws.region.clone()],
             // Azure's names know no case.
             Self::Azure(azure) => return Some(vec![azure.vault_url.to_string(), name.to_ascii_lowercase()]),
-            Self::Kubernetes(kubernetes) => vec![kubernetes.namespace.clone()],
+            Self::Kubernetes(kubernetes) => {
+                let file = kubernetes.kubeconfig.as_ref().map(|file| file.display().to_string());
+                let context = kubernetes.context.clone();
+                vec![file.unwrap_or_default(), context.unwrap_or_default(), kubernetes.namespace.clone()]
+            }
             Self::File(_) => return None,
         };
         place.push(name.to_owned());
@@ -167,7 +171,7 @@ pub struct AzureStore {
     pub proxy: Option<Proxy>,
 }
 
-/// A Secret of a Kubernetes cluster: the one that the pod runs in, else that of the kubeconfig.
+/// A Secret of a Kubernetes cluster: that of a kubeconfig, or the one that the pod runs in.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KubernetesStore {
@@ -176,6 +180,12 @@ pub struct KubernetesStore {
     pub namespace: String,
     /// The Secret's name; `{node}` and `{network}` are filled in.
     pub secret: Template,
+    /// The kubeconfig of the cluster; left out, that of `KUBECONFIG`, the pod's own cluster, or `~/.kube/config`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it; left out, the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 /// HashiCorp Vault or `OpenBao`, KV version 2.

@@ -34,20 +34,35 @@ impl Carrier {
 
     /// Sends it and reads the whole answer, whose body is wiped when its last holder drops it.
     pub async fn send(&self, request: http::Request<Bytes>, timeout: Duration) -> Result<http::Response<Bytes>, Error> {
-        let (parts, body) = request.into_parts();
-        let uri = parts.uri.to_string();
-        let misled = |why: &str| Error::Protocol { doing: self.doing, origin: String::new(), why: why.to_owned() };
-        let url = url::Url::parse(&uri).map_err(|_| misled("the SDK asks for no address"))?;
-        let address: Address =
-            url.origin().ascii_serialization().parse().map_err(|_| misled("the SDK asks for no address"))?;
+        let url = url(&request, self.doing)?;
+        let address: Address = url.origin().ascii_serialization().parse().map_err(|_| misled(self.doing))?;
         let client = self.http.client(&address, &self.tls, self.proxy.as_ref())?;
         let origin = address.origin();
-        let exchange = Exchange { doing: self.doing, origin: &origin, cap: self.cap, timeout };
-        let request = client.request(parts.method, url).headers(parts.headers).body(body);
-        let answer = exchange.run(request).await?;
+        Exchange { doing: self.doing, origin: &origin, cap: self.cap, timeout }.carry(&client, request).await
+    }
+}
+
+impl Exchange<'_> {
+    /// The same over this client, whatever host the request names.
+    pub async fn carry(
+        &self,
+        client: &reqwest::Client,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, Error> {
+        let url = url(&request, self.doing)?;
+        let (parts, body) = request.into_parts();
+        let answer = self.run(client.request(parts.method, url).headers(parts.headers).body(body)).await?;
         let mut response = http::Response::new(Bytes::from_owner(answer.body));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
         Ok(response)
     }
+}
+
+fn url(request: &http::Request<Bytes>, doing: &'static str) -> Result<url::Url, Error> {
+    url::Url::parse(&request.uri().to_string()).map_err(|_| misled(doing))
+}
+
+fn misled(doing: &'static str) -> Error {
+    Error::Protocol { doing, origin: String::new(), why: "the SDK asks for no address".to_owned() }
 }

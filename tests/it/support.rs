@@ -17,6 +17,7 @@ pub mod idkeep;
 pub mod issuer;
 pub mod jwt;
 pub mod keys;
+pub mod kubernetes;
 pub mod memory;
 pub mod node;
 pub mod oidc;

@@ -4,6 +4,7 @@ use super::super::document::Findings;
 use super::super::{
     AssertionAudience, Auth, ClientAuth, Config, FileStore, Identity, NamespaceKey, Node, Oauth2, Require, Store,
 };
+use super::store::kubernetes;
 use super::{judge_address, judge_recipients, judge_tls, known};
 
 pub(super) fn judge(config: &Config, node: &Node, path: &str, findings: &mut Findings) {
@@ -36,6 +37,7 @@ pub(super) fn judge(config: &Config, node: &Node, path: &str, findings: &mut Fin
     }
     judge_times(identity, &path, findings);
     judge_stores(config, identity, &path, findings);
+    kubernetes::judge_alone(config, identity, &path, findings);
     judge_recipients(&identity.recipients, &format!("{path}.recipients"), findings);
     match &identity.auth {
         Auth::Oauth2(oauth2) => judge_oauth2(oauth2, &format!("{path}.auth.oauth2"), findings),

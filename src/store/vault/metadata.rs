@@ -6,18 +6,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::client;
-use crate::log::printable;
+use crate::store::history;
 use crate::store::{Current, Facts, Head, Version};
 
 /// Limits of `custom_metadata`: keys, and bytes of one value.
 const MAX_KEYS: usize = 64;
 const MAX_VALUE: usize = 512;
-
-/// Facts of older versions are kept under this prefix and the version's number.
-const HISTORY: &str = "idkeep_v";
-
-/// Facts of this many older versions are kept, and beyond them the newest of every other participant.
-const HISTORY_LENGTH: usize = 10;
 
 /// What the server says about a secret.
 #[derive(Debug, Default, Deserialize)]
@@ -73,14 +67,13 @@ impl Metadata {
             is_alive: false,
         });
         // Versions that the server has pushed out still count: our own history says when they were made.
-        let is_listed = |key: &str| history_number(key).is_some_and(|n| self.versions.contains_key(&n.to_string()));
-        let pushed_out = custom.iter().filter(|(key, _)| !is_listed(key)).filter_map(|(key, line)| made_at(key, line));
+        let is_listed = |key: &str| history::number(key).is_some_and(|n| self.versions.contains_key(&n.to_string()));
+        let pushed_out =
+            custom.iter().filter(|(key, _)| !is_listed(key)).filter_map(|(key, line)| history::made_at(key, line));
         let listed = self.versions.values().map(|info| info.created_time);
-        let history = custom.iter().filter_map(|(key, line)| Some((history_number(key)?, participant(line))));
-        let older_participant = history.filter(|(_, id)| !id.is_empty()).max().map(|(_, id)| printable(&id));
         Head {
             current: current.or(lost),
-            older_participant,
+            older_participant: history::newest_participant(&custom),
             created_at: listed.chain(pushed_out).collect(),
             facts: Facts::from_map(&custom),
             now: self.now,
@@ -103,59 +96,13 @@ impl VersionInfo {
 /// `None` where that does not fit.
 pub(super) fn beside(head: &Head, facts: &Facts) -> Option<Vec<(String, String)>> {
     let new = facts.to_map();
-    let is_history = |key: &str| history_number(key).is_some();
-    let (mut history, others): (Vec<_>, Vec<_>) = head.beside.iter().cloned().partition(|(key, _)| is_history(key));
-    if let Some(old) =
-        head.facts.as_ref().filter(|old| is_number(&old.stored_version) && old.stored_version != facts.stored_version)
-    {
-        let key = format!("{HISTORY}{}", old.stored_version);
-        history.retain(|(known, _)| *known != key);
-        history.push((key, old.to_history(MAX_VALUE)));
-    }
+    let is_history = |key: &str| history::number(key).is_some();
+    let (past, others): (Vec<_>, Vec<_>) = head.beside.iter().cloned().partition(|(key, _)| is_history(key));
     let room = MAX_KEYS.checked_sub(new.len() + others.len())?;
     let mut all = others;
-    all.extend(kept(history, &facts.participant_id, room));
+    all.extend(history::extended(past, head.facts.as_ref(), facts, MAX_VALUE, room));
     all.extend(new);
     Some(all)
-}
-
-/// The newest of the history, and the newest entry of every other participant before it.
-fn kept(mut history: Vec<(String, String)>, current: &str, room: usize) -> Vec<(String, String)> {
-    history.sort_by_key(|(key, _)| std::cmp::Reverse(history_number(key)));
-    let mut seen = vec![current.to_owned()];
-    let (mut first, mut rest) = (Vec::new(), Vec::new());
-    for entry in history {
-        let id = participant(&entry.1);
-        if seen.contains(&id) {
-            rest.push(entry);
-        } else {
-            seen.push(id);
-            first.push(entry);
-        }
-    }
-    rest.truncate(HISTORY_LENGTH.saturating_sub(first.len()));
-    first.into_iter().chain(rest).take(room).collect()
-}
-
-/// Whoever may write there may have written the version, and it becomes part of a key.
-fn is_number(version: &str) -> bool {
-    version.parse().is_ok_and(|number: u64| number.to_string() == version)
-}
-
-fn history_number(key: &str) -> Option<u64> {
-    key.strip_prefix(HISTORY)?.parse().ok()
-}
-
-/// When the version that a line of history describes was captured.
-fn made_at(key: &str, line: &str) -> Option<Timestamp> {
-    history_number(key)?;
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    line["captured_at"].as_str()?.parse().ok()
-}
-
-fn participant(line: &str) -> String {
-    let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    line["participant_id"].as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -199,7 +146,7 @@ mod tests {
         participants.extend(std::iter::repeat_n("new", 100));
         let beside = after(&participants, 0);
         assert!(beside.iter().any(|(key, value)| key == "idkeep_v1" && value.contains("hint-of-old")));
-        assert!(beside.len() <= HISTORY_LENGTH);
+        assert!(beside.len() <= history::LENGTH);
     }
 
     #[test]

@@ -1,11 +1,24 @@
 //! Rules of a store that is a Kubernetes Secret.
 
-use crate::config::{Findings, KubernetesStore};
+use crate::config::{Config, Findings, Identity, KubernetesStore, Store};
 
 pub(in super::super) fn judge(store: &KubernetesStore, path: &str, findings: &mut Findings) {
     if judge_name(&store.namespace).is_err() || store.namespace.contains('.') || store.namespace.len() > 63 {
         let message = "this is no name of a namespace";
         findings.mistake(&format!("{path}.namespace"), message, "use up to 63 small letters, digits and `-`");
+    }
+}
+
+/// A Secret holds one version, and the right to write it is a right to read it: not enough on its own.
+pub(in super::super) fn judge_alone(config: &Config, identity: &Identity, path: &str, findings: &mut Findings) {
+    let known: Vec<&Store> = identity.stores.iter().filter_map(|name| config.stores.get(name)).collect();
+    if !known.is_empty() && known.iter().all(|store| matches!(store, Store::Kubernetes(_))) {
+        findings.warning(
+            &format!("{path}.stores"),
+            "a Kubernetes Secret is all that keeps these identities: it holds one version, which each change \
+             replaces, and whoever may write it may read it",
+            "name a store with versions beside it, and seal them (`recipients`)",
+        );
     }
 }
 
