@@ -375,7 +375,7 @@ fn child_whose_store_panics() {
         config: node.clone(),
         source: idkeep::validator::Validator::new(
             node.identity.clone(),
-            Arc::new(TokenSource::new(node.identity.auth.clone())),
+            Rc::new(TokenSource::new(node.identity.auth.clone(), Rc::default())),
         ),
         stores: vec![Rc::new(Panicking)],
     };

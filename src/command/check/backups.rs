@@ -10,10 +10,18 @@ use crate::backup::{self};
 use crate::config::{Config, Database, Signer};
 use crate::error::Failed;
 use crate::http::Http;
+use crate::retry::Deadline;
+use crate::secret::Secrets;
 use crate::sync::Subject;
 
 /// Tries what a node's backup needs.
-pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
+pub(super) async fn try_backup(
+    config: &Config,
+    subject: &Subject,
+    http: &Http,
+    secrets: &Rc<Secrets>,
+    tried: &mut Vec<Tried>,
+) {
     let Some(backup) = &subject.config.backup else { return };
     let node = subject.name.as_str();
     let what = format!("{node}: repository {}", backup.repository);
@@ -21,6 +29,15 @@ pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, 
         None => {}
         Some(Ok(repository)) => tried.push(look_into(&repository, node, what, backup::signers(config, subject)).await),
         Some(Err(error)) => tried.push(Tried::failed(what, Failed::from(&error))),
+    }
+    let signing = config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref());
+    if let Some(reference) = signing {
+        let what = format!("{node}: signing key");
+        let deadline = Deadline::after(subject.config.identity.deadline.0);
+        tried.push(match backup::can_sign(secrets, reference, backup::signers(config, subject), deadline).await {
+            Ok(()) => Tried::fine(what, "it signs manifests".into()),
+            Err(error) => Tried::failed(what, Failed::from(&error)),
+        });
     }
     for database in &backup.databases {
         let what = format!("{node}: database {}", database.name);
@@ -30,7 +47,7 @@ pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, 
             tried.push(Tried::unknown(what, message.into()));
             continue;
         }
-        match log_in(node, database).await {
+        match log_in(node, database, secrets).await {
             Ok((server, is_superuser)) => {
                 if is_superuser {
                     tried.push(Tried::unwise(
@@ -57,8 +74,8 @@ async fn look_into(repository: &Rc<Repository>, node: &str, what: String, signer
     }
 }
 
-async fn log_in(node: &str, database: &Database) -> Result<(String, bool), postgres::Error> {
-    let target = Target::resolve(database, None).await?;
+async fn log_in(node: &str, database: &Database, secrets: &Rc<Secrets>) -> Result<(String, bool), postgres::Error> {
+    let target = Target::resolve(database, None, secrets).await?;
     let mut session = Session::open(&target, &format!("idkeep/{node}/{}/check", database.name)).await?;
     let server = session.server().await?;
     session.close().await;

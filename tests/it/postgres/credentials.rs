@@ -114,10 +114,10 @@ fn credentials_are_made_for_a_dump_and_gone_after_it() {
         let vault = bank.vault();
         let (credentials, login) = Credentials::borrow(vault.clone(), PATH, None, soon()).await.unwrap();
         assert_eq!((bank.leases(), users(&cluster).as_str()), (1, "1"));
-        let target = Target::resolve(&database, Some(login)).await.unwrap();
+        let target = Target::resolve(&database, Some(login), &Rc::default()).await.unwrap();
         let mut session = Session::open(&target, RUN).await.unwrap();
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         let reading = reading(&mut dump);
         dump.finish().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(!reading.join().unwrap().is_empty());
