@@ -1,8 +1,10 @@
 //! Vault's KV version 2, as a real OpenBao has it: the protocol, the rights, the logins, the trouble.
 
 mod facts;
+mod lines;
 mod logins;
 mod protocol;
+mod references;
 mod rights;
 mod trouble;
 mod whole;

@@ -77,8 +77,8 @@ impl Run<'_> {
         Manifest::parse(&bytes).map_err(Error::Unreadable)?;
         if let Some(reference) = self.sign {
             let deadline = Deadline::after(self.node.identity.deadline.0);
-            let key = self.secrets.resolve(reference, deadline).await?;
-            let signature = sign::sign(&key, &bytes)?;
+            // The key is gone before anything else is waited for.
+            let signature = sign::sign(&self.secrets.resolve(reference, deadline).await?, &bytes)?;
             self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
         }
         if !lock.is_ours().await? {
