@@ -1,7 +1,6 @@
 //! Vault's KV version 2, as a real OpenBao has it: the protocol, the rights, the logins, the trouble.
 
 mod facts;
-mod lines;
 mod logins;
 mod protocol;
 mod references;

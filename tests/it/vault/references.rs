@@ -150,16 +150,18 @@ fn what_is_no_secret_is_named_by_its_path_and_field() {
 fn a_server_that_is_busy_is_asked_again_and_one_that_is_down_is_75() {
     let mut scenario = kept(own_bao());
     scenario.identity("deadline: 60s");
-    scenario.bao.rate_limit(&format!("secret/data/{PATH}"), 0.5);
-    // The ration of the first second.
-    for _ in 0..2 {
-        scenario.bao.kv_get(PATH);
-    }
-    let synced = scenario.sync(0);
-    let says =
-        format!("reading the secret at {}/v1/secret/data/{PATH}: status 429 (rate limited)", scenario.bao.address);
-    assert!(synced.stderr().contains("trying again") && synced.stderr().contains(&says), "{}", synced.outcome);
+    // A ration that the first look uses up for an hour.
+    let path = format!("secret/data/{PATH}");
+    let ration = json!({"rate": 1, "interval": "1h", "path": path});
+    scenario.bao.must("POST", "sys/quotas/rate-limit/test", ration);
+    scenario.bao.kv_get(PATH);
+    let run = scenario.idkeep.spawn(&["-o", "json", "sync"]);
+    run.wait_for_stderr("trying again");
     scenario.bao.remove_rate_limit();
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let says = format!("reading the secret at {}/v1/{path}: status 429 (rate limited)", scenario.bao.address);
+    assert!(outcome.stderr.contains(&says), "{outcome}");
     scenario.identity("deadline: 1s");
     let nobody = format!("http://{}", crate::support::proxy::refused());
     scenario.idkeep.config(&scenario.yaml().replace(&scenario.bao.address, &nobody));
