@@ -220,7 +220,6 @@ fn none_of_the_secrets_can_be_changed_with_the_rendered_policy_and_no_other_can_
         for (method, kind) in [
             ("POST", "data"),
             ("DELETE", "data"),
-            ("PATCH", "data"),
             ("GET", "metadata"),
             ("POST", "metadata"),
             ("DELETE", "metadata"),

@@ -2,6 +2,7 @@
 
 mod memory;
 mod outside;
+mod vault;
 mod verified;
 mod writes;
 
