@@ -33,11 +33,8 @@ pub mod stream;
 mod turn;
 pub mod verify;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
@@ -46,12 +43,12 @@ use tracing::Instrument as _;
 
 pub use error::Error;
 use receipt::{NodeReceipt, Report};
-pub use run::Run;
+pub use run::{Run, can_sign};
 
-use crate::config::{Config, Name, Signer, Store};
+use crate::config::{Config, Name, Signer};
 use crate::error::Failed;
 use crate::http::Http;
-use crate::store::vault::Vault;
+use crate::secret::{self, Secrets};
 use crate::sync::{Pass, Subject};
 
 /// Takes one set of each of these nodes, one node after the other: what a run needs of memory does not add up.
@@ -62,12 +59,11 @@ pub async fn take(config: &Config, nodes: &[Name]) -> Report {
 async fn all(config: &Config, nodes: &[Name]) -> Report {
     let stop = stop::Stop::on_signals();
     let pass = Pass::new(config, nodes);
-    let vaults = Vaults { config, http: pass.http(), open: RefCell::default() };
     let mut receipts = Vec::new();
     for (subject, http) in pass.subjects() {
         let started = Instant::now();
         let span = tracing::error_span!("backup", node = subject.name.as_str());
-        let run = AssertUnwindSafe(one(config, subject, http, &vaults, &stop)).catch_unwind().instrument(span);
+        let run = AssertUnwindSafe(one(config, subject, http, pass.secrets(), &stop)).catch_unwind().instrument(span);
         let mut receipt = match run.await {
             Ok(Ok(manifest)) => NodeReceipt::published(&manifest),
             Ok(Err(error)) => NodeReceipt::failed(subject.name.as_str(), &error),
@@ -77,8 +73,7 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
         receipts.push(receipt);
     }
     pass.close().await;
-    vaults.close().await;
-    crate::secret::scrub_stack();
+    secret::scrub_stack();
     Report { nodes: receipts }
 }
 
@@ -86,7 +81,7 @@ async fn one(
     config: &Config,
     subject: &Subject,
     http: &Http,
-    vaults: &Vaults<'_>,
+    secrets: &Rc<Secrets>,
     stop: &stop::Stop,
 ) -> Result<manifest::Manifest, Error> {
     let (Some(backup), Some(repository)) = (&subject.config.backup, repository_of(config, subject, http)) else {
@@ -101,7 +96,7 @@ async fn one(
         signers: signers(config, subject),
         subject,
         http,
-        vaults: &|name| vaults.get(name),
+        secrets: Rc::clone(secrets),
         stop: stop.clone(),
         clock: clock::Clock::start(),
         known: invariants::Known::default(),
@@ -126,28 +121,4 @@ pub fn repository_of(
 pub fn signers<'c>(config: &'c Config, subject: &Subject) -> &'c [Signer] {
     let repository = subject.config.backup.as_ref().and_then(|backup| config.repositories.get(&backup.repository));
     repository.map_or(&[], |repository| &repository.signers)
-}
-
-/// The servers that make credentials, each logged in to once.
-struct Vaults<'c> {
-    config: &'c Config,
-    http: Arc<Http>,
-    open: RefCell<BTreeMap<Name, Rc<Vault>>>,
-}
-
-impl Vaults<'_> {
-    fn get(&self, name: &Name) -> Option<Rc<Vault>> {
-        let Store::Vault(config) = self.config.stores.get(name)? else { return None };
-        let mut open = self.open.borrow_mut();
-        let new = || Rc::new(Vault::new(name.as_str(), config, Arc::clone(&self.http)));
-        Some(Rc::clone(open.entry(name.clone()).or_insert_with(new)))
-    }
-
-    async fn close(&self) {
-        use crate::store::Store as _;
-        let open: Vec<Rc<Vault>> = self.open.borrow().values().cloned().collect();
-        for vault in open {
-            vault.close().await;
-        }
-    }
 }

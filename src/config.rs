@@ -33,7 +33,7 @@ pub use node::{
 pub use outside::Reference;
 pub use period::Period;
 pub use process::{LockMemory, Process};
-pub use reference::SecretRef;
+pub use reference::{SecretRef, VaultRef};
 pub use repository::{Repository, RepositoryKind, RepositoryUrl, Signer};
 pub use store::{AwsStore, AzureStore, FileStore, GcpStore, KubernetesStore, Store, VaultAuth, VaultStore};
 pub use text::{AgeRecipient, Name, ParticipantName, Template};

@@ -7,6 +7,7 @@ mod discovery;
 mod endpoint;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use crate::config::{Auth, UnsafeHs256};
 use crate::error::{Failure, Fault};
 use crate::http::{self, Http};
 use crate::retry::{Deadline, retry};
-use crate::secret;
+use crate::secret::{self, Secrets};
+use endpoint::Request;
 
 /// A bearer token. Never printed, wiped when dropped.
 ///
@@ -129,6 +131,7 @@ impl Failure for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after, .. } => *retry_after,
+            Self::Secret(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -159,6 +162,7 @@ impl Failure for Error {
 /// Where a node's tokens come from. One request in flight, one token held until it is due.
 pub struct TokenSource {
     auth: Auth,
+    secrets: Rc<Secrets>,
     held: Mutex<Held>,
 }
 
@@ -173,8 +177,8 @@ struct Held {
 impl TokenSource {
     /// A source that has not asked yet.
     #[must_use]
-    pub fn new(auth: Auth) -> Self {
-        Self { auth, held: Mutex::default() }
+    pub fn new(auth: Auth, secrets: Rc<Secrets>) -> Self {
+        Self { auth, secrets, held: Mutex::default() }
     }
 
     /// The token at hand, or a new one.
@@ -233,10 +237,16 @@ impl TokenSource {
     ) -> Result<AccessToken, Error> {
         match &self.auth {
             Auth::Oauth2(oauth2) => {
-                retry(deadline, "token", async || endpoint::ask(oauth2, endpoint, http, deadline).await).await
+                let request = Request { config: oauth2, secrets: &self.secrets, http, deadline };
+                retry(deadline, "token", async || request.send(endpoint).await).await
             }
-            Auth::UnsafeHs256(unsafe_hs256) => sign(unsafe_hs256),
-            Auth::Token(reference) => AccessToken::new(secret::resolve(reference)?, None).ok_or(Error::NotReady),
+            Auth::UnsafeHs256(unsafe_hs256) => {
+                let secret = self.secrets.resolve(&unsafe_hs256.secret, deadline).await?;
+                sign(unsafe_hs256, &secret)
+            }
+            Auth::Token(reference) => {
+                AccessToken::new(self.secrets.resolve(reference, deadline).await?, None).ok_or(Error::NotReady)
+            }
         }
     }
 
@@ -256,8 +266,7 @@ impl TokenSource {
 }
 
 /// The token that a compose node without authentication trusts: claims `iat`, `aud`, `sub`.
-fn sign(config: &UnsafeHs256) -> Result<AccessToken, Error> {
-    let secret = secret::resolve(&config.secret)?;
+fn sign(config: &UnsafeHs256, secret: &SecretString) -> Result<AccessToken, Error> {
     let key = jsonwebtoken::EncodingKey::from_secret(secret.expose_secret().as_bytes());
     let claims = serde_json::json!({
         "iat": jiff::Timestamp::now().as_second(),

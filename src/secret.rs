@@ -1,15 +1,20 @@
 //! Secrets that the configuration refers to: read at each use, bounded, held in wiped memory.
 
+mod source;
+
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::SecretRef;
 use crate::error::{Failure, Fault};
+use crate::store::vault;
+pub use source::Secrets;
 
 /// The largest secret that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -35,11 +40,27 @@ pub enum Error {
     /// The variable is not set.
     #[error("the environment variable {0} is not set")]
     Unset(String),
+    /// Vault does not give it.
+    #[error(transparent)]
+    Vault(Box<vault::Unread>),
+    /// A reference to Vault where there is none; the configuration was checked before.
+    #[error("a reference to the store `{0}` cannot be followed here")]
+    NoVault(String),
 }
 
 impl Failure for Error {
     fn fault(&self) -> Fault {
-        Fault::Config
+        match self {
+            Self::Vault(error) => error.fault(),
+            _ => Fault::Config,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Vault(error) => error.retry_after(),
+            _ => None,
+        }
     }
 
     fn hint(&self) -> Option<String> {
@@ -51,6 +72,7 @@ impl Failure for Error {
             Self::Read { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("let this user read it: a group and mode 0440 will do".into())
             }
+            Self::Vault(error) => error.hint(),
             Self::Unset(name) => Some(format!("set {name}, or better, refer to a file")),
             _ => None,
         }
@@ -67,8 +89,8 @@ pub fn scrub_stack() {
     std::hint::black_box(&below);
 }
 
-/// Reads the secret as it is now.
-pub fn resolve(reference: &SecretRef) -> Result<SecretString, Error> {
+/// Reads a secret of this machine as it is now.
+pub fn resolve_local(reference: &SecretRef) -> Result<SecretString, Error> {
     match reference {
         SecretRef::File(path) => text(&private_file(path)?, path),
         SecretRef::Env(name) => {
@@ -80,10 +102,11 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString, Error> {
             value.zeroize();
             Ok(secret)
         }
+        SecretRef::Vault(reference) => Err(Error::NoVault(reference.store.to_string())),
     }
 }
 
-/// Looks whether the secret could be read, without reading it.
+/// Looks whether a secret of this machine could be read, without reading it. One of Vault's is left alone.
 pub fn probe(reference: &SecretRef) -> Result<(), Error> {
     match reference {
         SecretRef::File(path) => {
@@ -99,6 +122,7 @@ pub fn probe(reference: &SecretRef) -> Result<(), Error> {
             Some(value) if value.is_empty() => Err(Error::Empty(name.clone())),
             Some(_) => Ok(()),
         },
+        SecretRef::Vault(_) => Ok(()),
     }
 }
 
@@ -174,7 +198,7 @@ mod tests {
 
     fn read(content: &[u8], mode: u32) -> Result<String, Error> {
         let file = file(content, mode);
-        resolve(&SecretRef::File(file.path().into())).map(|secret| secret.expose_secret().to_owned())
+        resolve_local(&SecretRef::File(file.path().into())).map(|secret| secret.expose_secret().to_owned())
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::http::Http;
 use crate::identity::About;
 use crate::retry::{Deadline, retry};
 use crate::seal::{self, Envelope};
+use crate::secret::Secrets;
 use judge::{Refusal, Rules, Verdict};
 
 /// A future that stays on its thread: the whole program runs on one.
@@ -134,10 +135,13 @@ pub trait Store {
 
 /// The store of this configuration; none where this build lacks it, which the configuration's check refuses.
 #[must_use]
-pub fn open(name: &Name, config: &Config, http: &Arc<Http>) -> Option<Rc<dyn Store>> {
+pub fn open(name: &Name, config: &Config, secrets: &Secrets, http: &Arc<Http>) -> Option<Rc<dyn Store>> {
+    if let Config::Vault(_) = config {
+        // One login for the identities and for what else its server keeps.
+        return Some(secrets.vault(name)?);
+    }
     let name = name.as_str();
     Some(match config {
-        Config::Vault(vault) => Rc::new(vault::Vault::new(name, vault, Arc::clone(http))),
         #[cfg(feature = "gcp")]
         Config::Gcp(gcp) => Rc::new(gcp::SecretManager::new(name, gcp, Arc::clone(http))),
         #[cfg(feature = "aws")]

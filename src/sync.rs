@@ -23,7 +23,7 @@ use crate::oauth::TokenSource;
 use crate::receipt::{Facts as PublicFacts, NodeReceipt, Report, StoreReceipt, gravest};
 use crate::retry::Deadline;
 use crate::seal::{Envelope, Sealed, seal};
-use crate::secret;
+use crate::secret::{self, Secrets};
 use crate::store::judge::{Accept, Rules};
 use crate::store::{self, Facts, Keeping, Place, Store};
 use crate::validator::Validator;
@@ -60,6 +60,7 @@ pub struct Subject {
 /// Everything that one pass over some nodes needs; holds tokens, so it is dropped after the pass.
 pub struct Pass {
     http: Arc<Http>,
+    secrets: Rc<Secrets>,
     subjects: Vec<Subject>,
     stores: Vec<Rc<dyn Store>>,
 }
@@ -69,31 +70,32 @@ impl Pass {
     #[must_use]
     pub fn new(config: &Config, nodes: &[Name]) -> Self {
         let http = Arc::new(Http::default());
-        let stores: BTreeMap<&Name, Rc<dyn Store>> =
-            config.stores.iter().filter_map(|(name, store)| Some((name, store::open(name, store, &http)?))).collect();
-        let mut sources: BTreeMap<&Auth, Arc<TokenSource>> = BTreeMap::new();
+        let secrets = Rc::new(Secrets::new(config, &http));
+        let open = |(name, store)| Some((name, store::open(name, store, &secrets, &http)?));
+        let stores: BTreeMap<&Name, Rc<dyn Store>> = config.stores.iter().filter_map(open).collect();
+        let mut sources: BTreeMap<&Auth, Rc<TokenSource>> = BTreeMap::new();
         let chosen = config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name));
         let subjects = chosen
             .map(|(name, node)| {
                 let tokens = sources
                     .entry(&node.identity.auth)
-                    .or_insert_with(|| Arc::new(TokenSource::new(node.identity.auth.clone())));
+                    .or_insert_with(|| Rc::new(TokenSource::new(node.identity.auth.clone(), Rc::clone(&secrets))));
                 Subject {
                     name: name.clone(),
                     config: node.clone(),
-                    source: Validator::new(node.identity.clone(), Arc::clone(tokens)),
+                    source: Validator::new(node.identity.clone(), Rc::clone(tokens)),
                     stores: node.identity.stores.iter().filter_map(|store| stores.get(store).cloned()).collect(),
                 }
             })
             .collect();
-        Self { http, subjects, stores: stores.into_values().collect() }
+        Self { http, subjects, stores: stores.into_values().collect(), secrets }
     }
 
     /// A pass over subjects that are already there.
     #[must_use]
     pub fn over(http: Arc<Http>, subjects: Vec<Subject>) -> Self {
         let stores = subjects.iter().flat_map(|subject| subject.stores.iter().cloned()).collect();
-        Self { http, subjects, stores }
+        Self { http, secrets: Rc::default(), subjects, stores }
     }
 
     /// Runs it. A panic in one node's pass is that node's failure.
@@ -146,7 +148,7 @@ impl Pass {
                         }
                     });
                 }
-                close(&self.stores).await;
+                close(&self.stores, &self.secrets).await;
                 nodes
             })
             .await;
@@ -155,10 +157,10 @@ impl Pass {
         Report { nodes }
     }
 
-    /// The client that all of it shares.
+    /// Where its secrets are read, with the logins that all of it shares.
     #[must_use]
-    pub fn http(&self) -> Arc<Http> {
-        Arc::clone(&self.http)
+    pub fn secrets(&self) -> &Rc<Secrets> {
+        &self.secrets
     }
 
     /// The nodes of this pass with what `check --live` needs of them.
@@ -166,16 +168,17 @@ impl Pass {
         self.subjects.iter().map(|subject| (subject, &*self.http))
     }
 
-    /// Gives back the stores' tokens.
+    /// Gives back the tokens of stores and of whatever else was logged in to.
     pub async fn close(&self) {
-        close(&self.stores).await;
+        close(&self.stores, &self.secrets).await;
     }
 }
 
-async fn close(stores: &[Rc<dyn Store>]) {
+async fn close(stores: &[Rc<dyn Store>], secrets: &Secrets) {
     for store in stores {
         store.close().await;
     }
+    secrets.close().await;
 }
 
 /// Returns when the process is told to end: by its supervisor or at the terminal.

@@ -2,7 +2,7 @@
 //!
 //! Status codes: Splice `HttpErrorHandler.scala`, `AuthExtractor.scala`.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
@@ -20,7 +20,7 @@ use crate::retry::{Deadline, retry};
 /// The source of one node's identities.
 pub struct Validator {
     config: config::Identity,
-    tokens: Arc<TokenSource>,
+    tokens: Rc<TokenSource>,
 }
 
 /// Why there are no identities. Names the host, holds no byte of the answer.
@@ -166,7 +166,7 @@ impl From<web::Error> for Error {
 impl Validator {
     /// The source for this configuration.
     #[must_use]
-    pub fn new(config: config::Identity, tokens: Arc<TokenSource>) -> Self {
+    pub fn new(config: config::Identity, tokens: Rc<TokenSource>) -> Self {
         Self { config, tokens }
     }
 

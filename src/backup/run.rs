@@ -21,10 +21,11 @@ use super::turn::{Turn, application_name};
 use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
 use crate::retry::Deadline;
-use crate::store::vault::Vault;
+use crate::secret::Secrets;
 use crate::sync::Subject;
 use crate::validator::AppStatus;
 pub use owner::Owner;
+pub use publish::can_sign;
 
 /// Time for the app to say whether it is ready.
 const STATUS: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ pub struct Run<'r> {
     pub(super) signers: &'r [Signer],
     pub(super) subject: &'r Subject,
     pub(super) http: &'r Http,
-    pub(super) vaults: &'r dyn Fn(&Name) -> Option<Rc<Vault>>,
+    pub(super) secrets: Rc<Secrets>,
     pub(super) stop: Stop,
     pub(super) clock: Clock,
     pub(super) known: Known,
@@ -99,8 +100,8 @@ impl Run<'_> {
 
     async fn under(&mut self, lock: &Lock) -> Result<Manifest, Error> {
         let stop = self.stop.clone();
-        self.can_sign()?;
         stop.or(async {
+            self.can_sign().await?;
             self.clear(lock).await;
             self.owner = self.read_owner().await?;
             self.known = self.known().await;
@@ -179,7 +180,7 @@ impl Run<'_> {
 
     async fn try_out(&self, database: &Database, login: Option<Login>) -> Result<(Target, String), Error> {
         let failed = Error::of(database.name.as_str());
-        let target = Target::resolve(database, login).await.map_err(&failed)?;
+        let target = Target::resolve(database, login, &self.secrets).await.map_err(&failed)?;
         let application = application_name(self.name.as_str(), database.name.as_str());
         let mut session = Session::open(&target, &application).await.map_err(&failed)?;
         let server = session.server().await.map_err(&failed)?;
@@ -204,7 +205,7 @@ impl Run<'_> {
     /// Credentials that are made for this run, where the configuration asks for them.
     async fn borrow(&self, database: &Database, last: Option<Duration>) -> Result<Option<(Lease, Login)>, Error> {
         let Some(config::Credentials::Vault { store, path }) = &database.pg_dump.credentials else { return Ok(None) };
-        let Some(vault) = (self.vaults)(store) else { return Ok(None) };
+        let Some(vault) = self.secrets.vault(store) else { return Ok(None) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
         let lease = Lease::take(vault, path, last, deadline).await;
         lease

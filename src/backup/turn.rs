@@ -141,7 +141,7 @@ impl Turn<'_> {
         let key = format!("{}/{}/{file}", self.run.name, pending.set());
         let mut upload = self.run.repository.upload(&key, part_bytes, pending).await?;
         let failed = Error::of(self.database.name.as_str());
-        let mut dump = match Dump::start(self.target, application, &held.snapshot) {
+        let mut dump = match Dump::start(self.target, application, &held.snapshot).await {
             Ok(dump) => dump,
             Err(error) => {
                 upload.abort().await;

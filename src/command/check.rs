@@ -1,6 +1,7 @@
 //! `check`: what is wrong with the configuration, and with `--live`, what is wrong with the world.
 
 mod backups;
+mod secrets;
 mod token;
 
 use std::fmt::Write as _;
@@ -155,8 +156,9 @@ fn try_all(config: &Config) -> Result<Vec<Tried>, Failed> {
         let mut tried = Vec::new();
         for (subject, http) in pass.subjects() {
             try_node(subject, http, &mut tried).await;
-            backups::try_backup(config, subject, http, &mut tried).await;
+            backups::try_backup(config, subject, http, pass.secrets(), &mut tried).await;
         }
+        secrets::try_rights(config, pass.secrets(), &mut tried).await;
         pass.close().await;
         tried
     }))

@@ -4,6 +4,7 @@ mod backup;
 mod exec;
 mod node;
 mod pg_dump;
+mod reference;
 mod repository;
 mod store;
 
@@ -75,12 +76,14 @@ fn judge(config: &Config, findings: &mut Findings) {
             let message = format!("this idkeep was built without `{feature}`");
             findings.mistake(&path, message, format!("build it with `--features {feature}`, or use another store"));
         }
-        let is_used = config.nodes.values().any(|node| node.identity.stores.contains(name) || backup::uses(node, name));
+        let is_used = config.nodes.values().any(|node| node.identity.stores.contains(name) || backup::uses(node, name))
+            || !config.secrets_in(name).is_empty();
         if !is_used {
             findings.warning(&path, "no node uses this store", "name it under a node's `stores`, or take it out");
         }
     }
     store::judge_places(config, findings);
+    reference::judge(config, findings);
     repository::judge(config, findings);
 }
 

@@ -1,11 +1,12 @@
 //! What the configuration reaches outside itself: addresses, files and secrets.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{
-    Address, Auth, Backup, Config, DatabaseUrl, Oauth2, PgDump, Proxy, Repository, SecretRef, Store, Tls, VaultAuth,
-    VaultStore,
+    Address, Auth, Backup, Config, DatabaseUrl, Name, Oauth2, PgDump, Proxy, Repository, SecretRef, Store, Tls,
+    VaultAuth, VaultRef, VaultStore,
 };
 
 impl Config {
@@ -111,6 +112,22 @@ impl Config {
             of_repository(repository, &format!("repositories.{name}"), &mut all);
         }
         all
+    }
+}
+
+impl Config {
+    /// What is read from this store's server at each use: the API paths, each with the places that refer to it.
+    #[must_use]
+    pub fn secrets_in(&self, store: &Name) -> BTreeMap<&str, Vec<(String, &VaultRef)>> {
+        let mut paths: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (place, reference) in self.references() {
+            if let Reference::Secret(SecretRef::Vault(reference)) = reference
+                && reference.store == *store
+            {
+                paths.entry(&reference.path).or_default().push((place, reference));
+            }
+        }
+        paths
     }
 }
 

@@ -16,8 +16,7 @@ pub(super) fn check(document: &Spanned<Value>, schema: &Json, findings: &mut Fin
 }
 
 const NEVER: &str = "a secret is never written in the file";
-const REFER: &str =
-    "replace it by a reference, `{file: PATH}` or `{env: NAME}`, and change the secret: it has been in a file";
+const REFER: &str = "replace it by a reference, `{file: PATH}`, `{env: NAME}` or `{vault: {…}}`, and change the secret: it has been in a file";
 
 struct Shape<'a> {
     root: &'a Json,
@@ -35,7 +34,7 @@ impl<'a> Shape<'a> {
                     place,
                     path,
                     "this is empty",
-                    "refer to it: `{file: PATH}` or `{env: NAME}`",
+                    "refer to it: `{file: PATH}`, `{env: NAME}` or `{vault: {store: NAME, path: PATH, field: FIELD}}`",
                 );
             }
             return self.mistake(schema, place, path, NEVER, REFER);
@@ -248,8 +247,10 @@ impl<'a> Shape<'a> {
     fn unknown_key(&mut self, key: &Spanned<String>, schema: &Json, path: &str) {
         // What stands where a key should may be anything, a secret too: `client_secret:hunter2`.
         let name = key.value.split(':').next().unwrap_or_default();
-        let is_name =
-            (1..=40).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-'));
+        // Inside a secret's place it is never said.
+        let is_name = schema["x-secret"] != true
+            && (1..=40).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-'));
         let parent = path.strip_suffix(&key.value).unwrap_or_default().trim_end_matches('.');
         let path = if is_name { join(parent, name) } else { parent.to_owned() };
         let known: Vec<&str> =

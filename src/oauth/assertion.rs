@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::Error;
 use super::discovery::Endpoint;
 use crate::config::{AssertionAudience, Oauth2};
-use crate::secret;
 
 /// Lifetime of an assertion, in seconds: it is used at once.
 const LIFETIME: i64 = 60;
@@ -23,9 +22,7 @@ struct Claims<'a> {
 }
 
 /// A fresh assertion, with a `jti` that is used once.
-pub(super) fn sign(config: &Oauth2, endpoint: &Endpoint) -> Result<SecretString, Error> {
-    let reference = config.private_key.as_ref().ok_or(Error::Assertion("`private_key` is not set"))?;
-    let pem = secret::resolve(reference)?;
+pub(super) fn sign(config: &Oauth2, endpoint: &Endpoint, pem: &SecretString) -> Result<SecretString, Error> {
     let token_endpoint = endpoint.address.as_written();
     let audience = match config.assertion_audience {
         AssertionAudience::TokenEndpoint => token_endpoint,

@@ -19,7 +19,7 @@ use super::{AccessToken, Claims, Error, assertion};
 use crate::config::{BasicEncoding, ClientAuth, Oauth2};
 use crate::http::{self as web, Exchange, Http};
 use crate::retry::Deadline;
-use crate::secret;
+use crate::secret::Secrets;
 
 /// Time for one answer of the issuer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,34 +27,64 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// One try to get a token; the endpoint is looked up once and kept.
-pub(super) async fn ask(
-    config: &Oauth2,
-    known: &mut Option<Endpoint>,
-    http: &Http,
-    deadline: Deadline,
-) -> Result<AccessToken, Error> {
-    let endpoint = match known {
-        Some(endpoint) => endpoint.clone(),
-        None => known.insert(discovery::endpoint(config, http, deadline).await?).clone(),
-    };
-    let result = request(config, &endpoint, http, deadline).await;
-    if result.is_err() {
-        // The issuer may have moved its endpoint: look again next time.
-        *known = None;
-    }
-    result
+/// A token to be asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'r> {
+    pub(super) config: &'r Oauth2,
+    pub(super) secrets: &'r Secrets,
+    pub(super) http: &'r Http,
+    pub(super) deadline: Deadline,
 }
 
-async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: Deadline) -> Result<AccessToken, Error> {
-    let client_secret = match (&config.client_secret, endpoint.client_auth) {
-        (Some(reference), ClientAuth::Basic | ClientAuth::Post) => Some(secret::resolve(reference)?),
-        _ => None,
-    };
-    let assertion = match endpoint.client_auth {
-        ClientAuth::PrivateKeyJwt => Some(assertion::sign(config, endpoint)?),
-        _ => None,
-    };
+impl Request<'_> {
+    /// One try to get it; the endpoint is looked up once and kept.
+    pub(super) async fn send(self, known: &mut Option<Endpoint>) -> Result<AccessToken, Error> {
+        let Self { config, http, deadline, .. } = self;
+        let endpoint = match known {
+            Some(endpoint) => endpoint.clone(),
+            None => known.insert(discovery::endpoint(config, http, deadline).await?).clone(),
+        };
+        let result = self.ask(&endpoint).await;
+        if result.is_err() {
+            // The issuer may have moved its endpoint: look again next time.
+            *known = None;
+        }
+        result
+    }
+
+    async fn ask(self, endpoint: &Endpoint) -> Result<AccessToken, Error> {
+        let Self { config, http, deadline, .. } = self;
+        let client_secret = match (&config.client_secret, endpoint.client_auth) {
+            (Some(reference), ClientAuth::Basic | ClientAuth::Post) => {
+                Some(self.secrets.resolve(reference, deadline).await?)
+            }
+            _ => None,
+        };
+        let assertion = match endpoint.client_auth {
+            ClientAuth::PrivateKeyJwt => {
+                let key = config.private_key.as_ref().ok_or(Error::Assertion("`private_key` is not set"))?;
+                Some(assertion::sign(config, endpoint, &self.secrets.resolve(key, deadline).await?)?)
+            }
+            _ => None,
+        };
+        let proof = Proof { client_secret, assertion };
+        exchange(config, endpoint, http, deadline, &proof).await
+    }
+}
+
+/// What the client authenticates with; nothing where its certificate does.
+struct Proof {
+    client_secret: Option<SecretString>,
+    assertion: Option<SecretString>,
+}
+
+async fn exchange(
+    config: &Oauth2,
+    endpoint: &Endpoint,
+    http: &Http,
+    deadline: Deadline,
+    Proof { client_secret, assertion }: &Proof,
+) -> Result<AccessToken, Error> {
     let mut client = TokenClient::new(ClientId::new(config.client_id.clone()))
         .set_token_uri(TokenUrl::from_url(endpoint.address.url().clone()))
         .set_auth_type(if endpoint.client_auth == ClientAuth::Basic {
@@ -62,7 +92,7 @@ async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: De
         } else {
             AuthType::RequestBody
         });
-    if let Some(secret) = &client_secret {
+    if let Some(secret) = client_secret {
         client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
     }
     let mut request = client.exchange_client_credentials();
@@ -77,7 +107,7 @@ async fn request(config: &Oauth2, endpoint: &Endpoint, http: &Http, deadline: De
     for (name, value) in &config.extra_params {
         request = request.add_extra_param(name, value);
     }
-    if let Some(assertion) = &assertion {
+    if let Some(assertion) = assertion {
         request = request
             .add_extra_param("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
             .add_extra_param("client_assertion", assertion.expose_secret());

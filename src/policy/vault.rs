@@ -1,10 +1,10 @@
 //! The policy for Vault and `OpenBao`: one block per path, with the reason for each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{Role, nodes_of};
-use crate::config::{Config, Credentials, Name, Node, Store, VaultStore};
+use crate::config::{Config, Credentials, Name, Node, Store, VaultRef, VaultStore};
 
 /// The policy; nothing where no node uses a store of this kind.
 pub(super) fn render(config: &Config, role: Role) -> String {
@@ -13,12 +13,17 @@ pub(super) fn render(config: &Config, role: Role) -> String {
         let Store::Vault(vault) = store else { continue };
         let nodes = nodes_of(config, name);
         let credentials = credentials(config, name);
-        if nodes.is_empty() && (credentials.is_empty() || role != Role::Writer) {
+        let secrets = config.secrets_in(name);
+        let reads = !credentials.is_empty() || !secrets.is_empty();
+        if nodes.is_empty() && !(reads && role == Role::Writer) {
             continue;
         }
         let _ = writeln!(policy, "# Store `{name}` at {}{}", vault.address, namespace(vault));
         if role == Role::Writer {
-            writer(&mut policy, vault, &nodes, &credentials);
+            policy.push_str(WRITER_HEAD);
+            writer(&mut policy, vault, &nodes);
+            reader(&mut policy, &secrets, &credentials);
+            policy.push_str(WRITER_TAIL);
         } else {
             restorer(&mut policy, vault, &nodes);
         }
@@ -39,8 +44,7 @@ fn namespace(vault: &VaultStore) -> String {
     vault.namespace.as_ref().map_or_else(String::new, |namespace| format!(", namespace `{namespace}`"))
 }
 
-fn writer(policy: &mut String, vault: &VaultStore, nodes: &[(&Name, &Node)], credentials: &BTreeSet<&str>) {
-    policy.push_str(WRITER_HEAD);
+fn writer(policy: &mut String, vault: &VaultStore, nodes: &[(&Name, &Node)]) {
     for (name, node) in nodes {
         let path = path(vault, name, node);
         let mount = vault.mount.trim_matches('/');
@@ -63,6 +67,17 @@ path "{mount}/metadata/{path}" {{
 "#
         );
     }
+}
+
+/// What is kept or made for the agent itself.
+fn reader(policy: &mut String, secrets: &BTreeMap<&str, Vec<(String, &VaultRef)>>, credentials: &BTreeSet<&str>) {
+    for (path, references) in secrets {
+        policy.push('\n');
+        for (place, reference) in references {
+            let _ = writeln!(policy, "# Reads `{}` at each use, for {place}.", reference.field);
+        }
+        let _ = writeln!(policy, "path \"{path}\" {{\n  capabilities = [\"read\"]\n}}");
+    }
     for path in credentials {
         let _ = write!(
             policy,
@@ -77,7 +92,6 @@ path "{path}" {{
     if !credentials.is_empty() {
         policy.push_str(LEASES);
     }
-    policy.push_str(WRITER_TAIL);
 }
 
 const LEASES: &str = r#"

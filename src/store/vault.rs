@@ -7,8 +7,10 @@ mod client;
 pub mod lease;
 mod login;
 mod metadata;
+mod read;
+mod rights;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,15 +30,10 @@ use crate::secret;
 use client::Client;
 use login::Session;
 use metadata::Metadata;
+pub use read::Unread;
 
 /// The largest value that raft takes is 1,048,280 bytes; a little of that is the server's own.
 const MAX_BYTES: usize = 1_048_000;
-
-/// Fewer versions than this are too few: whoever may write could push out the good ones.
-const ENOUGH_VERSIONS: u64 = 50;
-
-/// Versions that a server keeps where nothing else is configured.
-const DEFAULT_VERSIONS: u64 = 10;
 
 /// A KV engine of one server, logged in to once for all nodes.
 pub struct Vault {
@@ -45,6 +42,8 @@ pub struct Vault {
     http: Arc<Http>,
     client: OnceCell<Rc<Client>>,
     session: Session,
+    /// The mount was seen to be of version 2.
+    is_kv2: Cell<bool>,
 }
 
 /// Why the server did not do it. Holds the status, never the server's words.
@@ -167,6 +166,7 @@ impl Vault {
             http,
             client: OnceCell::new(),
             session: Session::default(),
+            is_kv2: Cell::default(),
         }
     }
 
@@ -193,8 +193,17 @@ impl Vault {
             .await?;
         let date = answer.date();
         match answer.status.as_u16() {
-            200 => Metadata::parse(&answer.body, date).ok_or(Error::Garbled { doing, path }),
-            404 => Ok(Metadata::none(date)),
+            200 => {
+                let metadata = Metadata::parse(&answer.body, date).ok_or(Error::Garbled { doing, path })?;
+                if metadata.current_version == 0 {
+                    self.require_kv2(client, deadline).await?;
+                }
+                Ok(metadata)
+            }
+            404 => {
+                self.require_kv2(client, deadline).await?;
+                Ok(Metadata::none(date))
+            }
             _ => Err(client.refusal(&answer, doing, &path)),
         }
     }
@@ -260,7 +269,8 @@ impl Vault {
         .await
     }
 
-    /// On a KV engine of version 1 the same call would store the dump where nobody looks for it.
+    /// On a KV engine of version 1 the same call would store the dump where nobody looks for it, and nothing is
+    /// found that tells it from a new secret.
     async fn require_kv2(&self, client: &Rc<Client>, deadline: Deadline) -> Result<(), Error> {
         #[derive(Deserialize)]
         struct Mount {
@@ -272,6 +282,9 @@ impl Vault {
         #[derive(Deserialize)]
         struct Options {
             version: Option<String>,
+        }
+        if self.is_kv2.get() {
+            return Ok(());
         }
         let mount = self.config.mount.trim_matches('/');
         let path = format!("sys/internal/ui/mounts/{mount}");
@@ -286,6 +299,7 @@ impl Vault {
                 let is_kv2 = mount.is_some_and(|mount| {
                     mount.kind == "kv" && mount.options.is_some_and(|options| options.version.as_deref() == Some("2"))
                 });
+                self.is_kv2.set(is_kv2);
                 if is_kv2 { Ok(()) } else { Err(Error::NotKv2 { mount: self.config.mount.clone() }) }
             }
             _ => Err(client.refusal(&answer, doing, &path)),
@@ -300,9 +314,8 @@ impl Vault {
             return Ok(());
         }
         let path = self.path("metadata", place);
-        let rights = self.capabilities(&path, deadline).await?;
-        let may_write = |rights: &Vec<String>| rights.iter().any(|right| right == "update" || right == "root");
-        if rights.is_none_or(|rights| may_write(&rights)) {
+        let rights = self.capabilities(&[&path], deadline).await?;
+        if rights.is_none_or(|rights| rights.may(&path, "update")) {
             return Ok(());
         }
         Err(Error::Denied {
@@ -310,104 +323,6 @@ impl Vault {
             path: format!("{}/v1/{path}", self.config.address.origin()),
         })
     }
-
-    /// What the token may do on a path; `None` where the server does not say.
-    async fn capabilities(&self, path: &str, deadline: Deadline) -> Result<Option<Vec<String>>, Error> {
-        #[derive(Deserialize)]
-        struct Capabilities {
-            capabilities: Vec<String>,
-        }
-        let client = self.client()?;
-        let body = bytes::Bytes::from(json!({"paths": [path]}).to_string());
-        let doing = "asking for the rights on";
-        let send = async |token: &_| {
-            client.post("sys/capabilities-self").token(token).body(body.clone()).send(doing, deadline).await
-        };
-        let answer = self.session.call(client, deadline, send).await?;
-        match answer.status.as_u16() {
-            200 => Ok(client::data::<Capabilities>(&answer.body).map(|answer| answer.capabilities)),
-            403 => Ok(None),
-            _ => Err(client.refusal(&answer, doing, path)),
-        }
-    }
-
-    async fn look(&self, place: Place<'_>, deadline: Deadline) -> Result<Vec<Note>, Error> {
-        let mut notes = Vec::new();
-        let data = self.path("data", place);
-        let metadata = self.path("metadata", place);
-        let (delete, destroy) = (self.path("delete", place), self.path("destroy", place));
-        let rules: [(&str, &[&str], &[&str]); 4] = [
-            (&data, &["create", "update"], &["read", "delete", "root", "sudo"]),
-            (&metadata, &["create", "read", "update"], &["delete", "root", "sudo"]),
-            (&delete, &[], &["create", "update", "root", "sudo"]),
-            (&destroy, &[], &["create", "update", "root", "sudo"]),
-        ];
-        for (path, needed, too_much) in rules {
-            let Some(rights) = self.capabilities(path, deadline).await? else {
-                notes.push(Note::Unknown(format!(
-                    "the rights on {path}: this token may not ask for them (`sys/capabilities-self`)"
-                )));
-                continue;
-            };
-            let has = |right: &&&str| rights.iter().any(|held| held == **right);
-            let is_root = rights.iter().any(|held| held == "root");
-            let missing: Vec<&str> = needed.iter().filter(|right| !is_root && !has(right)).copied().collect();
-            let excess: Vec<&str> = too_much.iter().filter(has).copied().collect();
-            if !missing.is_empty() {
-                notes.push(Note::TooLittle(
-                    format!("{path}: {} is missing", missing.join(", ")),
-                    "`idkeep policy vault` prints what is needed".into(),
-                ));
-            }
-            if !excess.is_empty() {
-                notes.push(Note::TooMuch(
-                    format!("{path}: the agent may {}, and needs not", excess.join(", ")),
-                    format!(
-                        "take `{}` out of the policy; `idkeep policy vault` prints what is needed",
-                        excess.join("`, `")
-                    ),
-                ));
-            }
-            if missing.is_empty() && excess.is_empty() && !needed.is_empty() {
-                notes.push(Note::Fine(format!("{path}: {}", rights.join(", "))));
-            }
-        }
-        match self.read_metadata(place, deadline).await {
-            Ok(stored) => {
-                notes.extend(retention_notes(&stored, &metadata));
-                if stored.current_version == 0 {
-                    self.require_kv2(self.client()?, deadline).await?;
-                }
-            }
-            Err(Error::Denied { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(notes)
-    }
-}
-
-fn retention_notes(stored: &Metadata, metadata: &str) -> Vec<Note> {
-    let mut notes = Vec::new();
-    let secret = metadata.replacen("/metadata/", "/", 1);
-    let (keeps, source) = match stored.max_versions {
-        0 => (DEFAULT_VERSIONS, "the server's default, unless its mount says otherwise"),
-        number => (number, "as set for this secret"),
-    };
-    if keeps < ENOUGH_VERSIONS {
-        notes.push(Note::Unwise(
-            format!(
-                "{secret}: {keeps} versions are kept ({source}); enough wrong ones in a row push out the right one"
-            ),
-            format!("vault kv metadata put -max-versions={ENOUGH_VERSIONS} {secret}"),
-        ));
-    }
-    if stored.deletes_by_itself() {
-        notes.push(Note::Unwise(
-            format!("{secret}: versions are deleted by themselves after {}", stored.delete_version_after),
-            format!("vault kv metadata put -delete-version-after=0s {secret}"),
-        ));
-    }
-    notes
 }
 
 impl Store for Vault {

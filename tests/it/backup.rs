@@ -9,6 +9,7 @@ mod live;
 mod majors;
 mod order;
 mod progress;
+mod rights;
 mod s3;
 mod secrecy;
 mod trust;

@@ -10,6 +10,7 @@ mod secrecy;
 
 use std::future::Future;
 use std::io::Read as _;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 
 use idkeep::backup::facts::{Facts, ParticipantFacts, ValidatorFacts};
@@ -40,7 +41,7 @@ fn node_of(network: Network) -> (Cluster, Network) {
 }
 
 async fn target(database: &Database) -> Target {
-    Target::resolve(database, None).await.unwrap_or_else(|error| panic!("{}", chain(&error)))
+    Target::resolve(database, None, &Rc::default()).await.unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
 async fn session(target: &Target) -> Session {
@@ -49,7 +50,7 @@ async fn session(target: &Target) -> Session {
 
 /// Why no session comes about.
 async fn refusal(database: &Database) -> Error {
-    match Target::resolve(database, None).await {
+    match Target::resolve(database, None, &Rc::default()).await {
         Ok(target) => match Session::open(&target, RUN).await {
             Ok(_) => panic!("{} let us in", target.at()),
             Err(error) => error,

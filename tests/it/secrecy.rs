@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +20,7 @@ use serde_json::json;
 
 use crate::support::age::AgeKey;
 use crate::support::dump::{Dump, Format, Purpose, SoftwareKey, Spec};
+use crate::support::issuer::Answer as IssuerAnswer;
 use crate::support::memory::{forms, scan_for};
 use crate::support::oidc::{AUDIENCE as OIDC_AUDIENCE, OidcProvider};
 use crate::support::parts::tool;
@@ -26,8 +28,11 @@ use crate::support::pki::Pki;
 use crate::support::scenario::Scenario;
 use crate::support::server::{Gate, Tls};
 use crate::support::validator::{Answer, Validator};
+use crate::support::wait_for;
 
 type Secrets = Vec<(String, Vec<u8>)>;
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// A dump with a key of every kind that is known.
 fn every_kind() -> Dump {
@@ -148,6 +153,83 @@ fn the_key_is_in_memory_while_the_store_hangs_and_gone_after_it_failed() {
     assert_eq!(run.release().code, 75);
     bao.resume();
     assert_eq!(scenario.versions(), 0);
+}
+
+/// A scenario whose client secret lies in its OpenBao and nowhere else.
+fn kept_in_vault(dump: Dump) -> (Scenario, Secrets) {
+    let (mut scenario, secrets) = with_canaries(dump);
+    let file = format!("{{file: {:?}}}", scenario.idkeep.path("client-secret"));
+    let reference = "{vault: {store: vault, path: secret/data/oauth, field: secret}}";
+    scenario.config.auth = scenario.config.auth.replace(&file, reference);
+    scenario.configure();
+    std::fs::remove_file(scenario.idkeep.path("client-secret")).unwrap();
+    // An escape, so that its text is not where the answer's bytes are.
+    let secret = json!({"secret": format!("{}\n", scenario.issuer.client_secret)});
+    scenario.bao.kv_put("oauth", secret);
+    let policy = scenario.idkeep.expect(0, &["policy", "vault"]).stdout;
+    scenario.bao.policy(&scenario.node, &policy);
+    (scenario, secrets)
+}
+
+/// The positive control: while the issuer hangs the secret must be found; when the report is due it must be gone.
+#[test]
+fn a_secret_of_vaults_is_in_memory_while_the_issuer_hangs_and_gone_after_success_and_failure() {
+    let (mut scenario, mut secrets) = kept_in_vault(every_kind());
+    scenario.identity("deadline: 60s");
+    for is_refused in [false, true] {
+        let gate = Gate::closed();
+        let answer = if is_refused { IssuerAnswer::Error(401, "invalid_client") } else { IssuerAnswer::Normal };
+        scenario.issuer.script([IssuerAnswer::Held(gate.clone(), Box::new(answer))]);
+        let asked = scenario.issuer.token_requests().len();
+        let mut run = scenario.idkeep.spawn_blocked(&["-o", "json", "--log-level", "debug", "sync"]);
+        wait_for("the issuer to be asked", LONG, || (scenario.issuer.token_requests().len() > asked).then_some(()));
+        let hits = scan_for(run.pid(), &secrets);
+        for name in ["client secret", "vault token"] {
+            assert!(hits.iter().any(|hit| hit.needle.starts_with(name)), "{name} should be found: {hits:#?}");
+        }
+        let read = |name: &str| std::fs::read(format!("/proc/{}/{name}", run.pid())).unwrap();
+        assert_silent(&[read("cmdline"), read("environ")].concat(), &secrets);
+        gate.open();
+        run.wait_to_print();
+        if !is_refused {
+            secrets.push(access_token(&scenario));
+        }
+        assert_clean(run.pid(), &secrets);
+        let outcome = run.release();
+        assert_eq!(outcome.code, if is_refused { 77 } else { 0 }, "{outcome}");
+    }
+    scenario.assert_stored(&scenario.dump);
+}
+
+#[test]
+fn nothing_of_a_secret_of_vaults_is_said_at_trace_nor_kept_in_a_file() {
+    let (mut scenario, mut secrets) = kept_in_vault(every_kind());
+    scenario.identity("deadline: 1s");
+    let policy = scenario.idkeep.expect(0, &["policy", "vault"]).stdout;
+    // Well; not as it should be; not to be read.
+    for code in [0, 78, 77] {
+        match code {
+            78 => drop(scenario.bao.kv_put("oauth", json!({"secrets": scenario.issuer.client_secret}))),
+            77 => scenario.bao.policy(&scenario.node, &policy.replace("secret/data/oauth", "secret/data/other")),
+            _ => {}
+        }
+        for format in ["text", "json"] {
+            for command in [&["sync"][..], &["check", "--live"]] {
+                let arguments = [&["--log-level", "trace", "--log-format", format], command].concat();
+                let outcome = scenario.idkeep.expect(code, &arguments);
+                if code == 0 {
+                    secrets.push(access_token(&scenario));
+                }
+                assert_silent(outcome.output().as_bytes(), &secrets);
+                assert!(outcome.output().contains("asking for a token") || code == 0, "{outcome}");
+            }
+        }
+    }
+    for file in files_below(scenario.idkeep.folder()) {
+        if !["vault-token", "secret-id"].iter().any(|name| file.ends_with(name)) {
+            assert_silent(&std::fs::read(&file).unwrap(), &secrets);
+        }
+    }
 }
 
 #[test]
@@ -375,7 +457,7 @@ fn child_whose_store_panics() {
         config: node.clone(),
         source: idkeep::validator::Validator::new(
             node.identity.clone(),
-            Arc::new(TokenSource::new(node.identity.auth.clone())),
+            Rc::new(TokenSource::new(node.identity.auth.clone(), Rc::default())),
         ),
         stores: vec![Rc::new(Panicking)],
     };

@@ -3,6 +3,7 @@
 mod facts;
 mod logins;
 mod protocol;
+mod references;
 mod rights;
 mod trouble;
 mod whole;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 use super::password::{self, Trouble};
-use super::target::Target;
 use super::{Cause, Error};
 
 /// Of what a program says on its standard error, the last so many bytes are looked through.
@@ -81,10 +81,9 @@ pub(super) fn inside(prefix: &[String], program: &str) -> Command {
 }
 
 /// Lets the child, and nobody else, read the password.
-pub(super) fn hand_over(command: &mut Command, target: &Target) -> Result<(), Error> {
-    let Some(password) = target.password()? else { return Ok(()) };
-    let at = || target.at().to_owned();
-    let file = password::file(&password).map_err(|trouble| match trouble {
+pub(super) fn hand_over(command: &mut Command, password: &SecretString, at: &str) -> Result<(), Error> {
+    let at = || at.to_owned();
+    let file = password::file(password).map_err(|trouble| match trouble {
         Trouble::Shape => Error::PasswordShape { at: at() },
         Trouble::Kernel => Error::PasswordFile { at: at() },
     })?;

@@ -21,9 +21,9 @@ pub struct Dump {
 
 impl Dump {
     /// Starts dumping exactly this snapshot, in the custom format, without compression.
-    pub fn start(target: &Target, application_name: &str, snapshot: &Snapshot) -> Result<Self, Error> {
+    pub async fn start(target: &Target, application_name: &str, snapshot: &Snapshot) -> Result<Self, Error> {
         let mark = format!("{:016x}", fastrand::u64(..));
-        let mut command = target.connecting(Program::PgDump, application_name, &mark)?;
+        let mut command = target.connecting(Program::PgDump, application_name, &mark).await?;
         command.args(["-Fc", "-Z0", "--lock-wait-timeout=60s"]).arg(format!("--snapshot={}", snapshot.id));
         let start = |source| Error::Start { program: "pg_dump".into(), source };
         let (reader, writer) = std::io::pipe().map_err(start)?;

@@ -53,7 +53,7 @@ impl Session {
     /// Connects, and makes sure that it is PostgreSQL itself that answers.
     pub async fn open(target: &Target, application_name: &str) -> Result<Self, Error> {
         let mark = format!("{:016x}", fastrand::u64(..));
-        let mut command = target.connecting(Program::Psql, application_name, &mark)?;
+        let mut command = target.connecting(Program::Psql, application_name, &mark).await?;
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0", "-v", "VERBOSITY=sqlstate"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::start(command)?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -11,7 +12,8 @@ use tokio::process::Command;
 use super::child::{self, Process};
 use super::{Error, Server, Session, conninfo, program};
 use crate::config::{self, DatabaseUrl, PgDump, Role, SecretRef};
-use crate::secret;
+use crate::retry::Deadline;
+use crate::secret::Secrets;
 
 /// The database that a server always has, where others are listed.
 const MAINTENANCE: &str = "postgres";
@@ -21,6 +23,9 @@ const PARTICIPANT: &str = "participant";
 
 /// Time for a program that only says something.
 const SAYING: Duration = Duration::from_secs(30);
+
+/// Time for a password that is read over the network, with all retries.
+const READING: Duration = Duration::from_mins(1);
 
 /// The largest answer of such a program, in bytes.
 const MAX_SAID: u64 = 4096;
@@ -47,7 +52,7 @@ pub struct Login {
 
 enum Password {
     None,
-    Reference(SecretRef),
+    Reference(SecretRef, Rc<Secrets>),
     Given(SecretString),
 }
 
@@ -60,12 +65,16 @@ pub(super) enum Program {
 
 impl Target {
     /// Finds the programs and the database's name; asks a container or the server for it where it is not written.
-    pub async fn resolve(database: &config::Database, login: Option<Login>) -> Result<Self, Error> {
+    pub async fn resolve(
+        database: &config::Database,
+        login: Option<Login>,
+        secrets: &Rc<Secrets>,
+    ) -> Result<Self, Error> {
         let config = &database.pg_dump;
         let (pg_dump, psql) = programs(config)?;
         let (user, password) = match (login, &config.password) {
             (Some(login), _) => (Some(login.user), Password::Given(login.password)),
-            (None, Some(reference)) => (None, Password::Reference(reference.clone())),
+            (None, Some(reference)) => (None, Password::Reference(reference.clone(), Rc::clone(secrets))),
             (None, None) => (None, Password::None),
         };
         let mut user = user.or_else(|| config.url.as_ref().and_then(DatabaseUrl::user));
@@ -132,21 +141,29 @@ impl Target {
     }
 
     /// The password as it is now.
-    pub(super) fn password(&self) -> Result<Option<SecretString>, Error> {
+    pub(super) async fn password(&self) -> Result<Option<SecretString>, Error> {
         match &self.password {
             Password::None => Ok(None),
             Password::Given(password) => Ok(Some(password.clone())),
-            Password::Reference(reference) => {
-                secret::resolve(reference).map(Some).map_err(|source| Error::Password { at: self.at.clone(), source })
+            Password::Reference(reference, secrets) => {
+                let password = secrets.resolve(reference, Deadline::after(READING)).await;
+                password.map(Some).map_err(|source| Error::Password { at: self.at.clone(), source })
             }
         }
     }
 
     /// The program, about to connect under this name.
-    pub(super) fn connecting(&self, program: Program, application_name: &str, mark: &str) -> Result<Command, Error> {
+    pub(super) async fn connecting(
+        &self,
+        program: Program,
+        application_name: &str,
+        mark: &str,
+    ) -> Result<Command, Error> {
         let mut command = self.command(program);
         command.arg("--no-password").arg("-d").arg(conninfo::conninfo(self, application_name, mark));
-        child::hand_over(&mut command, self)?;
+        if let Some(password) = self.password().await? {
+            child::hand_over(&mut command, &password, self.at())?;
+        }
         Ok(command)
     }
 

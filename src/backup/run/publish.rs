@@ -8,7 +8,9 @@ use crate::backup::manifest::{Manifest, Outcome, Previous};
 use crate::backup::repository::{Lock, Pending};
 use crate::backup::set::SetId;
 use crate::backup::{Error, catalog, sign};
-use crate::secret;
+use crate::config::{SecretRef, Signer};
+use crate::retry::Deadline;
+use crate::secret::Secrets;
 
 impl Run<'_> {
     /// The newest set that is believed: what is built on it must not be on what anybody may have put there.
@@ -38,11 +40,10 @@ impl Run<'_> {
     }
 
     /// A key that cannot sign, or whose sets nobody would believe, is found before hours of dumping.
-    pub(super) fn can_sign(&self) -> Result<(), Error> {
+    pub(super) async fn can_sign(&self) -> Result<(), Error> {
         let Some(reference) = self.sign else { return Ok(()) };
-        let public = sign::public_half(&secret::resolve(reference)?)?;
-        let is_believed = self.signers.is_empty() || self.signers.iter().any(|signer| signer.key() == public.key());
-        if is_believed { Ok(()) } else { Err(Error::NotASigner) }
+        let deadline = Deadline::after(self.node.identity.deadline.0);
+        can_sign(&self.secrets, reference, self.signers, deadline).await
     }
 
     /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
@@ -75,8 +76,9 @@ impl Run<'_> {
         // What servers say of themselves is in it: a set that nobody could read again would be none.
         Manifest::parse(&bytes).map_err(Error::Unreadable)?;
         if let Some(reference) = self.sign {
-            let key = secret::resolve(reference)?;
-            let signature = sign::sign(&key, &bytes)?;
+            let deadline = Deadline::after(self.node.identity.deadline.0);
+            // The key is gone before anything else is waited for.
+            let signature = sign::sign(&self.secrets.resolve(reference, deadline).await?, &bytes)?;
             self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
         }
         if !lock.is_ours().await? {
@@ -102,6 +104,18 @@ impl Run<'_> {
         }
         tracing::info!(node, set, "set published");
     }
+}
+
+/// Reads the key, and looks whether anybody believes it.
+pub async fn can_sign(
+    secrets: &Secrets,
+    reference: &SecretRef,
+    signers: &[Signer],
+    deadline: Deadline,
+) -> Result<(), Error> {
+    let public = sign::public_half(&secrets.resolve(reference, deadline).await?)?;
+    let is_believed = signers.is_empty() || signers.iter().any(|signer| signer.key() == public.key());
+    if is_believed { Ok(()) } else { Err(Error::NotASigner) }
 }
 
 fn hex(bytes: &[u8]) -> String {

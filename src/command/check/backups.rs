@@ -10,10 +10,18 @@ use crate::backup::{self};
 use crate::config::{Config, Database, Signer};
 use crate::error::{Failed, Fault};
 use crate::http::Http;
+use crate::retry::Deadline;
+use crate::secret::Secrets;
 use crate::sync::Subject;
 
 /// Tries what a node's backup needs.
-pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, tried: &mut Vec<Tried>) {
+pub(super) async fn try_backup(
+    config: &Config,
+    subject: &Subject,
+    http: &Http,
+    secrets: &Rc<Secrets>,
+    tried: &mut Vec<Tried>,
+) {
     let Some(backup) = &subject.config.backup else { return };
     let node = subject.name.as_str();
     let what = format!("{node}: repository {}", backup.repository);
@@ -25,6 +33,15 @@ pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, 
         }
         Some(Err(error)) => tried.push(Tried::failed(what, Failed::from(&error))),
     }
+    let signing = config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref());
+    if let Some(reference) = signing {
+        let what = format!("{node}: signing key");
+        let deadline = Deadline::after(subject.config.identity.deadline.0);
+        tried.push(match backup::can_sign(secrets, reference, backup::signers(config, subject), deadline).await {
+            Ok(()) => Tried::fine(what, "it signs manifests".into()),
+            Err(error) => Tried::failed(what, Failed::from(&error)),
+        });
+    }
     for database in &backup.databases {
         let what = format!("{node}: database {}", database.name);
         if database.pg_dump.credentials.is_some() {
@@ -33,7 +50,7 @@ pub(super) async fn try_backup(config: &Config, subject: &Subject, http: &Http, 
             tried.push(Tried::unknown(what, message.into()));
             continue;
         }
-        match log_in(node, database).await {
+        match log_in(node, database, secrets).await {
             Ok((message, server, rights)) => {
                 tried.extend(judge_rights(&what, &server, &rights));
                 tried.push(Tried::fine(what, message));
@@ -78,8 +95,12 @@ fn judge_rights(what: &str, server: &Server, rights: &Rights) -> Vec<Tried> {
     tried
 }
 
-async fn log_in(node: &str, database: &Database) -> Result<(String, Server, Rights), postgres::Error> {
-    let target = Target::resolve(database, None).await?;
+async fn log_in(
+    node: &str,
+    database: &Database,
+    secrets: &Rc<Secrets>,
+) -> Result<(String, Server, Rights), postgres::Error> {
+    let target = Target::resolve(database, None, secrets).await?;
     let mut session = Session::open(&target, &format!("idkeep/{node}/{}/check", database.name)).await?;
     let server = session.server().await?;
     let rights = session.rights().await?;

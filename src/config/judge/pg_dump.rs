@@ -1,8 +1,8 @@
 //! Rules of one database's dump: how it is reached, by whom, and what it is called.
 
 use super::super::document::Findings;
-use super::super::{Config, Credentials, Database, PgDump, Role, SecretRef, Store};
-use super::{exec, known};
+use super::super::{Config, Credentials, Database, PgDump, Role, SecretRef};
+use super::{exec, reference};
 
 /// One database's dump.
 pub(super) fn judge(config: &Config, database: &Database, path: &str, findings: &mut Findings) {
@@ -55,22 +55,8 @@ fn judge_credentials(config: &Config, pg_dump: &PgDump, path: &str, findings: &m
         return;
     }
     let path = format!("{path}.credentials.vault");
-    match config.stores.get(store) {
-        None => {
-            let message = format!("there is no store `{store}`");
-            findings.mistake(&format!("{path}.store"), message, known(config.stores.keys(), "stores"));
-        }
-        Some(Store::File(_)) if !findings.is_replaced(&format!("stores.{store}")) => {
-            let message = format!("`{store}` is a folder, and a folder makes no credentials");
-            findings.mistake(&format!("{path}.store"), message, "name a `vault` store");
-        }
-        Some(_) => {}
-    }
-    let is_part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['?', '#', '*', '+', '"', '\\']);
-    if creds.starts_with("v1/") || !creds.split('/').all(is_part) {
-        let message = "a path reads `MOUNT/creds/ROLE`, without `v1/` and without `/` at its ends";
-        findings.mistake(&format!("{path}.path"), message, "for example `database/creds/idkeep-backup`");
-    }
+    reference::judge_store(config, store, &path, findings);
+    reference::judge_path(creds, "MOUNT/creds/ROLE", "database/creds/idkeep-backup", &path, findings);
 }
 
 fn judge_url(pg_dump: &PgDump, path: &str, findings: &mut Findings) {

@@ -31,6 +31,7 @@ pub(super) struct Client {
 pub(super) struct Request<'c> {
     client: &'c Client,
     builder: reqwest::RequestBuilder,
+    cap: usize,
 }
 
 impl Client {
@@ -63,7 +64,7 @@ impl Client {
         if let Some(namespace) = &self.config.namespace {
             builder = builder.header("X-Vault-Namespace", namespace);
         }
-        Request { client: self, builder }
+        Request { client: self, builder, cap: MAX_BYTES }
     }
 
     /// What a status that is not success means, for all calls alike.
@@ -89,6 +90,12 @@ impl Request<'_> {
         self
     }
 
+    /// The most bytes of the answer that are read.
+    pub(super) fn cap(mut self, cap: usize) -> Self {
+        self.cap = cap;
+        self
+    }
+
     pub(super) fn body(mut self, body: bytes::Bytes) -> Self {
         self.builder = self.builder.body(body);
         self
@@ -104,7 +111,7 @@ impl Request<'_> {
 
     pub(super) async fn send(self, doing: &'static str, deadline: Deadline) -> Result<Answer, Error> {
         let exchange =
-            Exchange { doing, origin: &self.client.origin, cap: MAX_BYTES, timeout: TIMEOUT.min(deadline.remaining()) };
+            Exchange { doing, origin: &self.client.origin, cap: self.cap, timeout: TIMEOUT.min(deadline.remaining()) };
         Ok(exchange.run(self.builder).await?)
     }
 }

@@ -268,7 +268,7 @@ async fn begin(client: Rc<Client>, mut unwrapped: Option<SecretString>, deadline
 async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline: Deadline) -> Result<Token, Error> {
     match &client.config().auth {
         VaultAuth::Token(reference) => Ok(Token {
-            value: secret::resolve(reference).map_err(|source| unreadable(client, source))?,
+            value: secret::resolve_local(reference).map_err(|source| unreadable(client, source))?,
             is_own: false,
             is_renewable: false,
             renew_at: None,
@@ -277,7 +277,7 @@ async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline
             let secret_id = if *wrapped {
                 unwrapped(known, secret_id, mount, client, deadline).await?
             } else {
-                secret::resolve(secret_id).map_err(|source| unreadable(client, source))?
+                secret::resolve_local(secret_id).map_err(|source| unreadable(client, source))?
             };
             let mut body = json!({"role_id": role_id, "secret_id": secret_id.expose_secret()});
             let result = post(client, "approle", mount, &body, deadline).await;
@@ -289,7 +289,7 @@ async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline
             with_jwt(client, "kubernetes", mount, role, &jwt, deadline).await
         }
         VaultAuth::Jwt { role, mount, token } => {
-            let jwt = secret::resolve(token).map_err(|source| unreadable(client, source))?;
+            let jwt = secret::resolve_local(token).map_err(|source| unreadable(client, source))?;
             with_jwt(client, "jwt", mount, role, &jwt, deadline).await
         }
         VaultAuth::Cert { role, mount } => {
@@ -368,7 +368,7 @@ async fn unwrapped(
     if let Some(secret_id) = known {
         return Ok(secret_id.clone());
     }
-    let wrapping = secret::resolve(reference).map_err(|source| unreadable(client, source))?;
+    let wrapping = secret::resolve_local(reference).map_err(|source| unreadable(client, source))?;
     let origin = client.origin.clone();
     let gone = || Error::AlreadyUnwrapped { origin: origin.clone() };
     let mut body = json!({"token": wrapping.expose_secret()});

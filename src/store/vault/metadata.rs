@@ -23,7 +23,7 @@ pub(super) struct Metadata {
     #[serde(default)]
     pub(super) delete_version_after: String,
     #[serde(default)]
-    custom_metadata: Option<BTreeMap<String, String>>,
+    pub(super) custom_metadata: Option<BTreeMap<String, String>>,
     #[serde(default)]
     versions: BTreeMap<String, VersionInfo>,
     #[serde(skip)]

@@ -2,6 +2,7 @@
 
 mod memory;
 mod outside;
+mod vault;
 mod verified;
 mod writes;
 
@@ -105,7 +106,7 @@ fn sign(node: &mut Node) -> Secrets {
     ssh_key_of("signing key", &path)
 }
 
-fn ssh_keygen(path: &Path) {
+pub(super) fn ssh_keygen(path: &Path) {
     let mut command = Command::new(tool("ssh-keygen"));
     let made = command.args(["-q", "-t", "ed25519", "-N", "", "-C", "idkeep", "-f"]).arg(path).output().unwrap();
     assert!(made.status.success(), "{made:?}");

@@ -331,7 +331,7 @@ fn dynamic_credentials_come_from_a_vault_store() {
     let folder = ("stores:\n  vault", "stores:\n  folder: {file: {path: /x, recipients: []}}\n  vault");
     is_named(&[("{store: vault,", "{store: valut,")], "store: valut", "there is no store `valut`; known: vault");
     let changes = [folder, ("{store: vault,", "{store: folder,"), ("[vault]", "[vault]")];
-    is_named(&changes, "store: folder", "`folder` is a folder, and a folder makes no credentials");
+    is_named(&changes, "store: folder", "`folder` is no `vault` store");
     for path in ["v1/database/creds/x", "/database/creds/x", "database/creds/x/", "a/../b", "'a/*'"] {
         let changed = format!("path: {path}}}}}");
         is_named(&[("path: database/creds/idkeep-backup}}", &changed)], &changed, "a path reads `MOUNT/creds/ROLE`");

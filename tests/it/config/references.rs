@@ -118,6 +118,65 @@ fn a_variable_that_is_not_set_is_named() {
     assert!(!outcome.output().contains("s3cret"), "{outcome}");
 }
 
+/// The client secret in Vault, there by this path.
+fn in_vault(store: &str, path: &str) -> String {
+    let reference = format!("{{vault: {{store: {store}, path: {path}, field: client-secret}}}}");
+    with("{file: /nowhere/client-secret}", &reference)
+}
+
+#[test]
+fn a_secret_in_vault_needs_a_vault_store_and_a_path_of_the_api() {
+    let at = "nodes.one.identity.auth.oauth2.client_secret.vault";
+    assert_eq!(check(&in_vault("vault", "secret/data/canton/oauth"), &["--offline"]).mistakes(), [""; 0]);
+    for (store, path, key, says) in [
+        ("valut", "kv/x", "store", "there is no store `valut`; known: folder, vault"),
+        ("folder", "kv/x", "store", "`folder` is no `vault` store; name one that is"),
+        ("vault", "v1/kv/x", "path", "a path reads `MOUNT/data/PATH`, without `v1/`"),
+        ("vault", "/kv/x", "path", "a path reads `MOUNT/data/PATH`"),
+        ("vault", "kv//x", "path", "a path reads `MOUNT/data/PATH`"),
+        ("vault", "kv/../x", "path", "a path reads `MOUNT/data/PATH`"),
+        ("vault", "'kv/*'", "path", "a path reads `MOUNT/data/PATH`"),
+        ("vault", "'kv/x?version=1'", "path", "a path reads `MOUNT/data/PATH`"),
+        (
+            "vault",
+            "secret/canton/oauth",
+            "path",
+            "`secret` is a KV engine of version 2, whose secrets are read at `secret/data/…`; write `secret/data/canton/oauth`",
+        ),
+        ("vault", "secret/metadata/oauth", "path", "write `secret/data/oauth`"),
+        (
+            "vault",
+            "secret/data/canton/one/identities",
+            "path",
+            "the identities of `one` lie there, and the agent must not be able to read them",
+        ),
+    ] {
+        let yaml = in_vault(store, path);
+        let mistake = check(&yaml, &["--offline"]).mistake();
+        let place = place(&yaml, &format!("{key}: {}", if key == "store" { store } else { path }));
+        assert!(mistake.starts_with(&format!("{place} {at}.{key}: ")) && mistake.contains(says), "{path}: {mistake}");
+    }
+    let missing = with("{file: /nowhere/client-secret}", "{vault: {store: vault, path: kv/x}}");
+    assert!(check(&missing, &["--offline"]).mistake().contains(&format!("{at}.field: `field` is missing")));
+}
+
+/// Which would be a circle: what a server is read with cannot be read from it, nor from another that needs the same.
+#[test]
+fn a_login_cannot_be_kept_in_vault() {
+    let reference = "{vault: {store: vault, path: kv/x, field: key}}";
+    for (login, at) in [
+        (format!("token: {reference}"), "token"),
+        (format!("jwt: {{role: r, token: {reference}}}"), "jwt.token"),
+        (format!("approle: {{role_id: r, secret_id: {reference}}}"), "approle.secret_id"),
+    ] {
+        let yaml = with("kubernetes: {role: idkeep, token_file: /nowhere/token}", &login);
+        let mistake = check(&yaml, &["--offline"]).mistake();
+        assert!(mistake.contains(&format!(" stores.vault.vault.auth.{at}.vault: a login's own secret")), "{mistake}");
+        assert!(mistake.starts_with(&place(&yaml, "vault: {store")), "{mistake}");
+        Idkeep::configured(&yaml).expect(78, &["sync"]);
+    }
+}
+
 #[test]
 fn mistakes_of_shape_and_missing_files_are_named_together_in_the_files_order() {
     let yaml = with("path: canton/{node}/identities", "path: canton/{nodes}");

@@ -27,7 +27,7 @@ pub fn is_never_said(yaml: &str, secret: &str) -> String {
 }
 
 /// Every way to write a secret in place of a reference.
-pub const SHAPES: [&str; 12] = [
+pub const SHAPES: [&str; 15] = [
     "hunter2",
     "'hunter2'",
     "\"hunter2\"",
@@ -40,6 +40,9 @@ pub const SHAPES: [&str; 12] = [
     "{value: {hunter2: x}}",
     "{file: {hunter2: x}}",
     "{file: [hunter2]}",
+    "{vault: hunter2}",
+    "{vault: [hunter2]}",
+    "{vault: {store: vault, path: kv/x, field: key, hunter-two: hunter2}}",
 ];
 
 /// Every place where the configuration has a secret.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{RUN, node, on_one_thread, reading};
 use crate::support::openbao::OpenBao;
 use crate::support::postgres::Cluster;
+use crate::support::wait_for;
 
 const PATH: &str = "database/creds/idkeep-backup";
 
@@ -114,10 +115,10 @@ fn credentials_are_made_for_a_dump_and_gone_after_it() {
         let vault = bank.vault();
         let (credentials, login) = Credentials::borrow(vault.clone(), PATH, None, soon()).await.unwrap();
         assert_eq!((bank.leases(), users(&cluster).as_str()), (1, "1"));
-        let target = Target::resolve(&database, Some(login)).await.unwrap();
+        let target = Target::resolve(&database, Some(login), &Rc::default()).await.unwrap();
         let mut session = Session::open(&target, RUN).await.unwrap();
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         let reading = reading(&mut dump);
         dump.finish().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(!reading.join().unwrap().is_empty());
@@ -125,6 +126,23 @@ fn credentials_are_made_for_a_dump_and_gone_after_it() {
         credentials.give_back().await;
         assert_eq!((bank.leases(), users(&cluster).as_str()), (0, "0"));
         vault.close().await;
+    });
+}
+
+/// A password alone would be of a user that nobody knows, and each look would make another.
+#[test]
+fn what_is_made_by_reading_it_is_no_secret_to_refer_to() {
+    let (cluster, _) = node();
+    let bank = Bank::open(&cluster, json!({"max_ttl": "24h"}), json!({"token_ttl": "10m"}));
+    on_one_thread(async {
+        let vault = bank.vault();
+        let error = vault.secret(PATH, "password", soon()).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Config);
+        assert!(chain(&error).ends_with("/v1/database/creds/idkeep-backup: it is made anew at each read"), "{error}");
+        assert!(error.hint().unwrap().contains("under the database's `credentials`"));
+        // It ends with our token.
+        vault.close().await;
+        wait_for("the user to be gone", Duration::from_secs(60), || (bank.leases() == 0).then_some(()));
     });
 }
 

@@ -23,7 +23,7 @@ async fn begun(cluster: &Cluster, database: &Database) -> (Session, Dump) {
     let target = target(database).await;
     let mut session = session(&target).await;
     let snapshot = session.snapshot().await.unwrap();
-    let dump = Dump::start(&target, RUN, &snapshot).unwrap();
+    let dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
     wait_for("the dump to write", LONG, || (copying(cluster) == 1).then_some(()));
     (session, dump)
 }
@@ -95,7 +95,7 @@ fn a_snapshot_whose_session_is_gone_fails_the_dump() {
         let mut session = session(&target).await;
         let snapshot = session.snapshot().await.unwrap();
         session.close().await;
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         drop(dump.stdout());
         assert_refused(&dump.finish().await.unwrap_err(), Cause::SnapshotGone, 75);
     });

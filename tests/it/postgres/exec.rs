@@ -38,7 +38,7 @@ fn a_dump_inside_a_container_is_whole_and_asks_the_containers_for_what_it_needs(
         let snapshot = session.snapshot().await.unwrap();
         let facts = participant_facts(&mut session).await;
         assert_eq!(facts.full_id(), Some(format!("PAR::{}", network.participant)));
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         let reading = reading(&mut dump);
         dump.finish().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         session.commit().await.unwrap();
@@ -58,7 +58,7 @@ fn a_run_that_is_given_up_ends_what_it_began_inside_the_container() {
         let target = target(&database).await;
         let mut session = session(&target).await;
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         wait_for("the dump to connect", Duration::from_secs(60), || (cluster.sessions(RUN) == 2).then_some(()));
         // Nobody reads: killing the client outside does not reach the program inside.
         dump.kill();

@@ -23,7 +23,7 @@ fn facts_are_those_of_the_dump_although_the_node_goes_on_writing() {
                 wait_for_writes(&writer);
                 let facts = session.facts(database.role).await.unwrap();
                 wait_for_writes(&writer);
-                let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+                let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
                 let reading = reading(&mut dump);
                 dump.finish().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
                 session.commit().await.unwrap();
@@ -75,7 +75,7 @@ fn every_major_version_that_the_network_uses_is_read_and_dumped() {
             assert_eq!((facts.ledger_end, facts.pruned_up_to), (Some(100), Some(10)), "{major}");
             assert_eq!(facts.namespace_key, NamespaceKey::Software);
             assert_eq!(facts.full_id(), Some(format!("PAR::{}", network.participant)));
-            let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+            let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
             let reading = reading(&mut dump);
             dump.finish().await.unwrap_or_else(|error| panic!("{major}: {}", chain(&error)));
             (server, reading.join().unwrap())
@@ -236,7 +236,7 @@ fn a_standby_says_that_it_is_one_and_how_far_it_has_replayed() {
         let snapshot = session.snapshot().await.unwrap();
         assert_eq!(snapshot.wal_lsn, replayed());
         assert_eq!(participant_facts(&mut session).await.ledger_end, Some(network.ledger_end), "it lags");
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         let reading = reading(&mut dump);
         dump.finish().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(!reading.join().unwrap().is_empty());

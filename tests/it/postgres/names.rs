@@ -99,7 +99,7 @@ fn an_older_client_is_refused_before_anything_is_dumped() {
         assert!(message.contains("16.") && message.contains("18."), "{message}");
         // Without that check `pg_dump` refuses by itself.
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = idkeep::backup::postgres::Dump::start(&target, super::RUN, &snapshot).unwrap();
+        let mut dump = idkeep::backup::postgres::Dump::start(&target, super::RUN, &snapshot).await.unwrap();
         drop(dump.stdout());
         super::assert_refused(&dump.finish().await.unwrap_err(), idkeep::backup::postgres::Cause::Version, 78);
     });
@@ -153,7 +153,7 @@ fn a_database_with_an_odd_name_is_the_one_that_is_dumped() {
         assert_eq!(target.database(), name);
         let mut session = super::session(&target).await;
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = idkeep::backup::postgres::Dump::start(&target, super::RUN, &snapshot).unwrap();
+        let mut dump = idkeep::backup::postgres::Dump::start(&target, super::RUN, &snapshot).await.unwrap();
         let reading = super::reading(&mut dump);
         dump.finish().await.unwrap();
         assert!(!reading.join().unwrap().is_empty());

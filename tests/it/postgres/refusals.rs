@@ -125,7 +125,7 @@ fn only_the_right_certificate_is_believed_by_either_client() {
             assert_refused(&refusal(&database).await, cause, code);
             // The snapshot is never asked for: `pg_dump` by itself sends nothing to a server that it does not believe.
             let snapshot = Snapshot { id: "00000003-0000001B-1".into(), wal_lsn: "0/0".into() };
-            let mut dump = Dump::start(&target(&database).await, RUN, &snapshot).unwrap();
+            let mut dump = Dump::start(&target(&database).await, RUN, &snapshot).await.unwrap();
             drop(dump.stdout());
             assert_refused(&dump.finish().await.unwrap_err(), cause, code);
         });
@@ -162,7 +162,7 @@ fn a_table_that_may_not_be_read_fails_the_dump() {
         let target = target(&database).await;
         let mut session = session(&target).await;
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         let reading = super::reading(&mut dump);
         assert_refused(&dump.finish().await.unwrap_err(), Cause::Denied, 77);
         drop(reading.join());
@@ -178,7 +178,7 @@ fn rows_that_are_hidden_from_the_role_fail_the_dump() {
         let target = target(&database).await;
         let mut session = session(&target).await;
         let snapshot = session.snapshot().await.unwrap();
-        let mut dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let mut dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         let reading = super::reading(&mut dump);
         assert_refused(&dump.finish().await.unwrap_err(), Cause::RowSecurity, 77);
         drop(reading.join());

@@ -12,7 +12,7 @@ fn the_password_is_in_no_argument_and_no_environment_while_a_dump_runs() {
         let target = target(&database).await;
         let mut session = session(&target).await;
         let snapshot = session.snapshot().await.unwrap();
-        let dump = Dump::start(&target, RUN, &snapshot).unwrap();
+        let dump = Dump::start(&target, RUN, &snapshot).await.unwrap();
         crate::support::wait_for("the dump to connect", std::time::Duration::from_secs(60), || {
             (cluster.sessions(RUN) == 2).then_some(())
         });

@@ -16,12 +16,12 @@ fn with_rendered_policy() -> Scenario {
 }
 
 /// The node's role gets the policy of its name, and no default one beside it.
-fn only(scenario: &Scenario) {
+pub(super) fn only(scenario: &Scenario) {
     let role = json!({"token_policies": [scenario.node], "token_no_default_policy": true, "token_ttl": "10m"});
     scenario.bao.must("POST", &format!("auth/approle/role/{}", scenario.node), role);
 }
 
-fn rendered(scenario: &Scenario, role: &str) -> String {
+pub(super) fn rendered(scenario: &Scenario, role: &str) -> String {
     scenario.idkeep.expect(0, &["policy", "vault", "--role", role]).stdout
 }
 
@@ -33,7 +33,7 @@ fn token_of(scenario: &Scenario, policy: &str) -> String {
 }
 
 /// What `check --live` says about the store, as `(result, message)`, and its exit code.
-fn check(scenario: &Scenario, code: i32) -> Vec<(String, String)> {
+pub(super) fn check(scenario: &Scenario, code: i32) -> Vec<(String, String)> {
     let report = scenario.idkeep.expect(code, &["-o", "json", "check", "--live"]).json();
     let about_store = |tried: &&Value| tried["what"] == format!("{}: store vault", scenario.node);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -41,7 +41,7 @@ fn check(scenario: &Scenario, code: i32) -> Vec<(String, String)> {
     live.iter().filter(about_store).map(|tried| (text(&tried["result"]), text(&tried["message"]))).collect()
 }
 
-fn assert_says(said: &[(String, String)], result: &str, part: &str) {
+pub(super) fn assert_says(said: &[(String, String)], result: &str, part: &str) {
     assert!(said.iter().any(|(is, message)| is == result && message.contains(part)), "no {result} {part:?}: {said:#?}");
 }
 
@@ -125,7 +125,7 @@ fn the_restorer_reads_and_does_nothing_else() {
 }
 
 /// One block of the rendered policy, or one of its capabilities, taken out.
-fn without(policy: &str, path: &str, capability: Option<&str>) -> String {
+pub(super) fn without(policy: &str, path: &str, capability: Option<&str>) -> String {
     let start = policy.find(&format!("path \"{path}\"")).unwrap_or_else(|| panic!("no block for {path}:\n{policy}"));
     let end = start + policy[start..].find("\n}\n").unwrap() + 3;
     let block = match capability {
@@ -221,8 +221,10 @@ fn the_live_check_fails_where_the_agent_may_read_the_keys() {
     // Rights that come along with a star: they erase what was written.
     scenario.bao.policy(&scenario.node, "path \"secret/*\" { capabilities = [\"create\", \"update\"] }");
     let said = check(&scenario, 77);
-    for kind in ["delete", "destroy"] {
-        assert_says(&said, "fail", &format!("secret/{kind}/{path}: the agent may create, update, and needs not"));
+    for path in
+        ["delete", "undelete", "destroy"].map(|kind| format!("{kind}/{path}")).into_iter().chain(["config".into()])
+    {
+        assert_says(&said, "fail", &format!("secret/{path}: the agent may create, update, and needs not"));
     }
     assert_says(&said, "fail", &format!("secret/metadata/{path}: read is missing"));
     let root = scenario.idkeep.secret_file("root", scenario.bao.root_token.as_bytes());
@@ -230,6 +232,47 @@ fn the_live_check_fails_where_the_agent_may_read_the_keys() {
     scenario.configure();
     assert_says(&check(&scenario, 77), "fail", "the agent may root, and needs not");
     assert_eq!(scenario.metadata(), before, "the check changed something");
+}
+
+/// No server says which parameters a policy allows: found out by a request that is refused in any case.
+#[test]
+fn the_live_check_fails_where_the_agent_may_set_what_erases_history() {
+    let scenario = with_rendered_policy();
+    let full = rendered(&scenario, "writer");
+    let metadata = format!("secret/metadata/{}", scenario.path());
+    let parameters = "  allowed_parameters = {\n    \"custom_metadata\" = []\n  }\n";
+    assert!(full.contains(parameters), "{full}");
+    let with = |other: &str| full.replace(parameters, other);
+    let both = "the agent may set max_versions and delete_version_after, and so erase history";
+    let cases = [
+        (String::new(), both),
+        ("  allowed_parameters = {}\n".into(), both),
+        ("  allowed_parameters = { \"*\" = [] }\n".into(), both),
+        ("  denied_parameters = { \"max_versions\" = [] }\n".into(), "the agent may set delete_version_after, and"),
+        (parameters.replace("= []", "= []\n    \"max_versions\" = []"), "the agent may set max_versions, and so"),
+    ];
+    // While there is no secret yet, and of one that is there: nothing of it changes.
+    for is_there in [false, true] {
+        scenario.bao.policy(&scenario.node, &full);
+        if is_there {
+            assert_eq!(scenario.sync(0).store(), "written");
+            let team = json!({"custom_metadata": {"team": "x"}, "max_versions": 50, "delete_version_after": "720h"});
+            scenario.bao.kv_put_metadata("canton/other", team);
+        }
+        let before = scenario.metadata();
+        for (other, says) in &cases {
+            scenario.bao.policy(&scenario.node, &with(other));
+            assert_says(&check(&scenario, 77), "fail", &format!("{metadata}: {says}"));
+        }
+        let text = scenario.idkeep.expect(77, &["check", "--live"]).stdout;
+        let fix = format!(
+            "; add `allowed_parameters = {{ \"custom_metadata\" = [] }}` to the policy's `path \"{metadata}\"`"
+        );
+        assert!(text.contains(&fix), "{text}");
+        scenario.bao.policy(&scenario.node, &full);
+        assert!(check(&scenario, 0).iter().all(|(result, _)| result != "fail"));
+        assert_eq!(scenario.metadata(), before, "the check changed something");
+    }
 }
 
 #[test]

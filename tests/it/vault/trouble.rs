@@ -63,7 +63,7 @@ fn a_kv_engine_of_version_1_is_refused_and_gets_nothing() {
     let all = "path \"old/*\" { capabilities = [\"create\", \"update\", \"read\", \"list\"] }";
     scenario.bao.policy(&scenario.node, all);
     scenario.vault("mount: old");
-    for arguments in [&["sync"][..], &["check", "--live"]] {
+    for arguments in [&["sync"][..], &["sync", "--dry-run"], &["check", "--live"], &["list"]] {
         let outcome = scenario.idkeep.expect(78, arguments);
         assert!(outcome.output().contains("`old` is not a KV engine of version 2"), "{outcome}");
         assert!(outcome.output().contains("`vault kv enable-versioning`"), "{outcome}");

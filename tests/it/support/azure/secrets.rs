@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::super::client::parse_form;
+use super::super::jwt::now;
+use super::super::server::{Reply, Seen};
 use super::{State, error};
-use crate::support::client::parse_form;
-use crate::support::jwt::now;
-use crate::support::server::{Reply, Seen};
 
 const API_VERSIONS: [&str; 5] = ["7.3", "7.4", "7.5", "7.6", "2025-07-01"];
 

@@ -3,11 +3,11 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 
+use super::super::client::parse_form;
+use super::super::jwt;
+use super::super::keys;
+use super::super::server::{Reply, Seen};
 use super::{AUDIENCE, CLIENT, MACHINE, SUBJECT, State, TENANT};
-use crate::support::client::parse_form;
-use crate::support::jwt;
-use crate::support::keys;
-use crate::support::server::{Reply, Seen};
 
 /// The cluster that the federated credential names.
 const ISSUER: &str = "https://cluster.example/issuer";
