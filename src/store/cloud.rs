@@ -57,6 +57,9 @@ pub enum Reason {
     /// The server has trouble of its own.
     #[error("status {status}, the server has trouble of its own")]
     Busy { status: u16 },
+    /// What it shows is older than what it has been given; it will catch up.
+    #[error("{0}")]
+    Behind(&'static str),
     /// The secret is not there, and may not be created.
     #[error("it does not exist, and creating it is not allowed")]
     Missing,
@@ -104,7 +107,9 @@ impl Failure for Error {
     fn fault(&self) -> Fault {
         match &self.reason {
             Reason::Http(error) => error.fault(),
-            Reason::Unreachable(_) | Reason::Throttled { .. } | Reason::Busy { .. } => Fault::Transient,
+            Reason::Unreachable(_) | Reason::Throttled { .. } | Reason::Busy { .. } | Reason::Behind(_) => {
+                Fault::Transient
+            }
             Reason::NoCredentials(_) | Reason::Unauthorized | Reason::Denied(_) | Reason::Missing => Fault::Credentials,
             Reason::State { fault, .. } => *fault,
             Reason::Foreign(_) | Reason::InTheWay { .. } | Reason::Rejected(_) | Reason::Garbled => Fault::Config,
@@ -119,7 +124,7 @@ impl Failure for Error {
         let policy = self.system.policy();
         Some(match &self.reason {
             Reason::Http(error) => return error.hint(),
-            Reason::Unreachable(_) | Reason::Throttled { .. } | Reason::Busy { .. } => return None,
+            Reason::Unreachable(_) | Reason::Throttled { .. } | Reason::Busy { .. } | Reason::Behind(_) => return None,
             Reason::NoCredentials(_) => {
                 "give the process its cloud's credentials: a workload identity, the machine's role, or the usual variables"
                     .into()

@@ -73,11 +73,16 @@ impl SecretManager {
 
     async fn look(&self, place: Place<'_>, deadline: Deadline) -> Result<Head, Error> {
         let (client, secret) = (self.client()?, self.secret(place));
-        let (versions, newest) =
-            tokio::join!(client.versions(&secret, deadline), facts::newest(&client, &secret, deadline));
+        let (versions, latest) =
+            tokio::join!(client.versions(&secret, deadline), facts::latest(&client, &secret, deadline));
         let versions = versions?.unwrap_or_default();
         let current = versions.first().copied();
-        let known = facts::known(&client, &secret, &newest?, current.map(|listed| listed.number), deadline).await?;
+        let number = newest(&versions);
+        let known = facts::known(&client, &secret, latest?, number, deadline).await?;
+        if known.is_ahead_of(number, client.now()) {
+            let behind = Reason::Behind("a version that was added lately is not listed yet");
+            return Err(failed("listing the versions of", &secret, behind.into()));
+        }
         Ok(Head {
             current: current.map(|listed| Current {
                 version: Version(listed.number.to_string()),

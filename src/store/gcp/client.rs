@@ -44,8 +44,8 @@ pub(super) struct Listed {
 
 /// What reading a version of the facts gave.
 pub(super) enum Read {
-    /// Its bytes.
-    Bytes(Bytes),
+    /// Its number and its bytes.
+    Bytes(u64, Bytes),
     /// It is disabled, destroyed or damaged.
     Unreadable,
     /// There is none.
@@ -131,14 +131,16 @@ impl Client {
         let facts = sibling(secret);
         let name = format!("{}/versions/{version}", self.resource(&facts));
         let request = self.sdk.access_secret_version().set_name(name).with_attempt_timeout(deadline.remaining());
-        let payload = match request.send().await.map_err(Refusal::from) {
-            Ok(answer) => answer.payload,
+        let answer = match request.send().await.map_err(Refusal::from) {
+            Ok(answer) => answer,
             Err(Refusal::NotThere) => return Ok(Read::Nothing),
             Err(Refusal::NotReadable) => return Ok(Read::Unreadable),
             Err(refusal) => return Err(failed("reading", &facts, refusal)),
         };
-        Ok(match payload {
-            Some(SecretPayload { data, data_crc32c, .. }) if is_whole(&data, data_crc32c) => Read::Bytes(data),
+        Ok(match (number(&answer.name), answer.payload) {
+            (Some(number), Some(SecretPayload { data, data_crc32c, .. })) if is_whole(&data, data_crc32c) => {
+                Read::Bytes(number, data)
+            }
             _ => Read::Unreadable,
         })
     }
@@ -149,7 +151,7 @@ impl Client {
         let payload = SecretPayload::new().set_data_crc32c(i64::from(crc32c(&data))).set_data(data);
         let request = self.sdk.add_secret_version().set_parent(self.resource(secret)).set_payload(payload);
         match request.with_attempt_timeout(deadline.remaining()).send().await.map_err(Refusal::from) {
-            Ok(version) => match number(&version) {
+            Ok(version) => match number(&version.name) {
                 Some(number) => Ok(Some(number)),
                 None => Err(failed(DOING, secret, Reason::Garbled.into())),
             },
@@ -225,10 +227,10 @@ fn is_whole(data: &[u8], checksum: Option<i64>) -> bool {
 fn listed(version: &SecretVersion) -> Option<Listed> {
     let created = version.create_time.as_ref()?;
     let created_at = Timestamp::new(created.seconds(), created.nanos()).ok()?;
-    Some(Listed { number: number(version)?, created_at, is_enabled: version.state == State::Enabled })
+    Some(Listed { number: number(&version.name)?, created_at, is_enabled: version.state == State::Enabled })
 }
 
 /// The number at the end of `projects/P/secrets/S/versions/7`.
-fn number(version: &SecretVersion) -> Option<u64> {
-    version.name.rsplit_once("/versions/")?.1.parse().ok()
+fn number(name: &str) -> Option<u64> {
+    name.rsplit_once("/versions/")?.1.parse().ok()
 }

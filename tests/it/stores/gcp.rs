@@ -1,5 +1,6 @@
 //! Google Secret Manager, against a strict stand-in: the contract of all stores, and what is Google's own.
 
+mod config;
 mod policy;
 mod protocol;
 mod secrecy;

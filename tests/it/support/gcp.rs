@@ -64,6 +64,8 @@ pub struct Trouble {
     pub ahead: SignedDuration,
     /// The most versions in one page.
     pub page: usize,
+    /// So many of the newest versions are neither listed nor what `latest` means: of identities, of facts.
+    pub unseen: (usize, usize),
     /// What the metadata server answers instead of a token.
     pub no_token: Option<u16>,
     /// Where every call is sent instead.

@@ -189,6 +189,40 @@ fn facts_that_were_disabled_or_spoiled_still_tell_by_older_ones_whose_identities
 }
 
 #[test]
+fn lists_that_lag_behind_cost_no_version() {
+    let mut gcp = Gcp::new(Dump::fresh(15));
+    gcp.sync(0);
+    gcp.scenario.validator.dump(&gcp.scenario.dump.clone().rotated(151, 1).json());
+    gcp.sync(0);
+    // What is called the latest facts is not: the next number tells.
+    gcp.google.trouble(|trouble| trouble.unseen = (0, 1));
+    assert_eq!(gcp.sync(0).0, "unchanged");
+    // And a version that facts describe is there, though it is not listed: a matter of time, not of another write.
+    gcp.scenario.identity("deadline: 1s");
+    for unseen in [(1, 0), (1, 1), (2, 1)] {
+        gcp.google.trouble(|trouble| trouble.unseen = unseen);
+        let (_, said) = gcp.sync(75);
+        assert!(said.stderr.contains("a version that was added lately is not listed yet"), "{said}");
+    }
+    assert_eq!(gcp.stored().len(), 2);
+    gcp.google.trouble(|trouble| trouble.unseen = (0, 0));
+    assert_eq!(gcp.sync(0).0, "unchanged");
+    // A secret that was deleted and made anew counts from 1 again; the old facts are no promise for ever.
+    gcp.scenario.identity("deadline: 20s");
+    gcp.google.delete(&gcp.secret());
+    gcp.google.create(&gcp.secret());
+    gcp.google.change(&gcp.facts_secret(), |versions| {
+        for version in versions {
+            let mut map: serde_json::Value = serde_json::from_slice(&version.data).unwrap();
+            map["idkeep_captured_at"] = "2026-01-01T00:00:00Z".into();
+            version.data = map.to_string().into_bytes();
+        }
+    });
+    assert_eq!(gcp.sync(0).0, "written");
+    assert_eq!(gcp.stored().len(), 1);
+}
+
+#[test]
 fn ages_are_those_of_the_servers_clock() {
     let mut gcp = Gcp::new(Dump::fresh(9));
     gcp.scenario.identity("max_changes_per_day: 2");

@@ -148,6 +148,12 @@ impl Call<'_> {
         }
     }
 
+    /// How many versions lists and `latest` know of, which may lag behind.
+    fn visible(&self, secret: &Secret) -> usize {
+        let (identities, facts) = self.state.trouble.lock().unwrap().unseen;
+        secret.versions.len().saturating_sub(if secret.name.ends_with("-facts") { facts } else { identities })
+    }
+
     fn create(&self, prefix: &str) -> Answer {
         self.parameters(&["secretId"])?;
         self.require("secretmanager.secrets.create", None)?;
@@ -185,7 +191,7 @@ impl Call<'_> {
             self.query.get("pageToken").map_or(Ok(0), |token| token.parse()).or_else(|_| invalid("pageToken"))?;
         self.with(secret, |secret| {
             let name = secret.name.clone();
-            let newest_first = secret.versions.iter().enumerate().rev();
+            let newest_first = secret.versions[..self.visible(secret)].iter().enumerate().rev();
             let all: Vec<Value> = newest_first.map(|(index, version)| shown(&name, index, version)).collect();
             let mut answer = json!({"totalSize": all.len()});
             if !all.is_empty() {
@@ -240,7 +246,8 @@ impl Call<'_> {
         self.parameters(&[])?;
         self.require("secretmanager.versions.access", Some(secret))?;
         self.with(secret, |secret| {
-            let (index, version) = find_version(secret, version)?;
+            let latest = self.visible(secret).to_string();
+            let (index, version) = find_version(secret, if version == "latest" { &latest } else { version })?;
             if version.state != "ENABLED" {
                 return no(400, "FAILED_PRECONDITION", format!("the version is in {} state", version.state));
             }
@@ -325,7 +332,7 @@ fn check_replication(replication: &Value) -> Result<(), No> {
 }
 
 fn find_version<'s>(secret: &'s Secret, version: &str) -> Result<(usize, &'s Version), No> {
-    let number = if version == "latest" { secret.versions.len() } else { version.parse().unwrap_or(0) };
+    let number: usize = version.parse().unwrap_or(0);
     let found = number.checked_sub(1).and_then(|index| Some((index, secret.versions.get(index)?)));
     found.map_or_else(|| no(404, "NOT_FOUND", "the secret has no such version"), Ok)
 }
