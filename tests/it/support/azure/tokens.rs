@@ -3,11 +3,11 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 
+use super::super::client::parse_form;
+use super::super::jwt;
+use super::super::keys;
+use super::super::server::{Reply, Seen};
 use super::{AUDIENCE, CLIENT, MACHINE, SUBJECT, State, TENANT};
-use crate::support::client::parse_form;
-use crate::support::jwt;
-use crate::support::keys;
-use crate::support::server::{Reply, Seen};
 
 /// The cluster that the federated credential names.
 const ISSUER: &str = "https://cluster.example/issuer";
@@ -45,11 +45,8 @@ pub fn of_entra(state: &mut State, seen: &Seen) -> Reply {
             &json!({"error": error, "error_description": "AADSTS CANARY of the other side", "error_codes": [700_016]}),
         )
     };
-    if let Some(at) = state.trouble.iter().position(|(method, ..)| *method == "TOKEN") {
-        let (_, status, _, headers) = state.trouble.remove(at).unwrap();
-        return headers
-            .iter()
-            .fold(refuse(status, "temporarily_unavailable"), |reply, (name, value)| reply.header(name, value));
+    if let Some(reply) = state.spoiled("TOKEN") {
+        return reply;
     }
     let is_form = seen.header("content-type") == Some("application/x-www-form-urlencoded");
     if seen.method != "POST" || !is_form || seen.header("authorization").is_some() {
