@@ -155,8 +155,8 @@ pub struct AzureStore {
     pub vault_url: Address,
     /// The secret's name; `{node}` and `{network}` are filled in.
     pub secret: Template,
-    /// The client id of the identity to use: of a user-assigned managed identity, or in place of AZURE_CLIENT_ID; left
-    /// out, what the environment names, else the machine's own managed identity.
+    /// The client id of the identity to use: of a user-assigned managed identity, or in place of `AZURE_CLIENT_ID`;
+    /// left out, what the environment names, else the machine's own managed identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
     /// What tokens are for, where the vault is reached under a private name; left out, they are only sent to a vault

@@ -53,7 +53,7 @@ pub struct State {
     /// What the challenge names.
     pub resource: String,
     /// Answers to the next good requests of a method, in place of the usual ones.
-    pub trouble: VecDeque<(&'static str, u16, Value, Vec<(&'static str, String)>)>,
+    pub trouble: VecDeque<Trouble>,
     /// Where the list goes on, if not here.
     pub next_link: Option<String>,
     /// The recovery level of all secrets.
@@ -68,6 +68,26 @@ pub struct State {
     /// Bodies that came without a token.
     pub unguarded_bodies: usize,
     pub token_requests: usize,
+}
+
+/// An answer in place of the usual one.
+#[derive(Clone)]
+pub struct Trouble {
+    /// Of what: `PUT`, or `TOKEN` for the token endpoint.
+    pub method: &'static str,
+    status: u16,
+    body: Value,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl State {
+    /// The answer that spoils the next request of this method, if there is one.
+    fn spoiled(&mut self, method: &str) -> Option<Reply> {
+        let at = self.trouble.iter().position(|trouble| trouble.method == method)?;
+        let Trouble { status, body, headers, .. } = self.trouble.remove(at)?;
+        let reply = Reply::json(status, &body);
+        Some(headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value)))
+    }
 }
 
 impl Azure {
@@ -162,8 +182,8 @@ impl Azure {
     /// The next so many good requests of this method end like this.
     pub fn spoil(&self, method: &'static str, times: usize, status: u16, code: &str, headers: &[(&'static str, &str)]) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let body = error("Trouble", code);
-        let trouble = std::iter::repeat_with(|| (method, status, body.clone(), headers.clone())).take(times);
+        let trouble = Trouble { method, status, body: error("Trouble", code), headers };
+        let trouble = std::iter::repeat_n(trouble, times);
         self.state().trouble.extend(trouble);
     }
 }

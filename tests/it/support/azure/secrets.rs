@@ -77,9 +77,8 @@ pub fn answer(state: &mut State, seen: &Seen) -> Reply {
     if name.is_empty() || name.len() > 127 || !name.chars().all(is_name) {
         return bad("BadParameter");
     }
-    if let Some(at) = state.trouble.iter().position(|(method, ..)| *method == seen.method) {
-        let (_, status, body, headers) = state.trouble.remove(at).unwrap();
-        return headers.iter().fold(Reply::json(status, &body), |reply, (name, value)| reply.header(name, value));
+    if let Some(reply) = state.spoiled(&seen.method) {
+        return reply;
     }
     let action = match (seen.method.as_str(), rest) {
         ("PUT", "") => "setSecret/action",

@@ -45,11 +45,8 @@ pub fn of_entra(state: &mut State, seen: &Seen) -> Reply {
             &json!({"error": error, "error_description": "AADSTS CANARY of the other side", "error_codes": [700_016]}),
         )
     };
-    if let Some(at) = state.trouble.iter().position(|(method, ..)| *method == "TOKEN") {
-        let (_, status, _, headers) = state.trouble.remove(at).unwrap();
-        return headers
-            .iter()
-            .fold(refuse(status, "temporarily_unavailable"), |reply, (name, value)| reply.header(name, value));
+    if let Some(reply) = state.spoiled("TOKEN") {
+        return reply;
     }
     let is_form = seen.header("content-type") == Some("application/x-www-form-urlencoded");
     if seen.method != "POST" || !is_form || seen.header("authorization").is_some() {
