@@ -20,9 +20,15 @@ pub(super) fn render(config: &Config, role: Role) -> String {
             .collect();
         let _ = writeln!(manifests, "# Store `{name}`, namespace `{}`{}", kubernetes.namespace, cluster(kubernetes));
         let manifest = if role == Role::Writer { writer } else { restorer };
-        manifests.push_str(&manifest(name.as_str(), &kubernetes.namespace, &secrets.join(", ")));
+        manifests.push_str(&manifest(name.as_str(), &kubernetes.namespace, &quoted(&secrets)));
     }
     manifests
+}
+
+/// Quoted: a name of digits would be a number.
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
 }
 
 fn cluster(kubernetes: &KubernetesStore) -> String {
@@ -38,7 +44,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
   name: idkeep-writer-{store}
-  namespace: {namespace}
+  namespace: "{namespace}"
 rules:
   - apiGroups: [""]
     resources: [secrets]
@@ -54,12 +60,12 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
   name: idkeep-writer-{store}
-  namespace: {namespace}
+  namespace: "{namespace}"
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: idkeep-writer-{store}}}
 subjects:
   - kind: ServiceAccount
-    name: idkeep             # the one that idkeep's pod, or the token of its kubeconfig, belongs to
-    namespace: {namespace}   # and where that is
+    name: idkeep   # the one that idkeep's pod, or the token of its kubeconfig, belongs to
+    namespace: "{namespace}"   # and where that is
 ---
 "#
     )
@@ -72,7 +78,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
   name: idkeep-restorer-{store}
-  namespace: {namespace}
+  namespace: "{namespace}"
 rules:
   - apiGroups: [""]
     resources: [secrets]
@@ -84,12 +90,12 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
   name: idkeep-restorer-{store}
-  namespace: {namespace}
+  namespace: "{namespace}"
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: idkeep-restorer-{store}}}
 subjects:
   - kind: User
     apiGroup: rbac.authorization.k8s.io
-    name: restorer           # whoever restores
+    name: restorer   # whoever restores
 ---
 "#
     )

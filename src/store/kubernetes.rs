@@ -5,6 +5,7 @@
 
 mod client;
 mod cluster;
+mod kubeconfig;
 mod metadata;
 mod patch;
 mod rights;

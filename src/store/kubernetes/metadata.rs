@@ -93,11 +93,11 @@ fn judge_owners(metadata: &ObjectMeta) -> Result<(), String> {
     if let Some(other) = label.filter(|name| *name != OWNER) {
         return Err(format!("its label `{MANAGED_BY}` names {}", named(other)));
     }
-    let managed = metadata.managed_fields.as_deref().unwrap_or_default();
-    if managed.is_empty() {
+    let entries = metadata.managed_fields.as_deref().unwrap_or_default();
+    if entries.is_empty() {
         return Err("its `managedFields` are gone, so nobody knows who wrote what is in it".into());
     }
-    for entry in managed.iter().filter(|entry| !is_ours(entry)) {
+    for entry in entries.iter().filter(|entry| !is_ours(entry)) {
         let manager = named(entry.manager.as_deref().unwrap_or_default());
         if fields(entry, &["f:data"]).chain(fields(entry, &["f:stringData"])).next().is_some() {
             return Err(format!("its data was written by the field manager {manager}, and would be lost"));

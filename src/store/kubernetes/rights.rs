@@ -42,33 +42,19 @@ pub(super) async fn look(
     let too_much = asked(&TOO_MUCH, &own).await?;
     let elsewhere = asked(&NEEDED, &other).await?;
     let secret = format!("{}/{own}", target.namespace);
-    let verbs = |answers: &[(&'static str, Option<bool>)], held: bool| -> Vec<&str> {
-        answers.iter().filter(|(_, answer)| *answer == Some(held)).map(|(verb, _)| *verb).collect()
-    };
     if needed.iter().chain(&too_much).chain(&elsewhere).any(|(_, answer)| answer.is_none()) {
         let why = "this user may not ask (`selfsubjectaccessreviews`)";
         return Ok(vec![Note::Unknown(format!("the rights on {secret}: {why}")), unwise(&secret)]);
     }
-    let mut notes = Vec::new();
     let mut missing = verbs(&needed, false);
     // Only the first write makes it.
     missing.retain(|verb| *verb != "create" || !is_there);
-    if !missing.is_empty() {
-        notes.push(Note::TooLittle(format!("{secret}: {} is missing", missing.join(", ")), SEE.into()));
-    }
-    let excess = verbs(&too_much, true);
-    if !excess.is_empty() {
-        let (listed, quoted) = (excess.join(", "), excess.join("`, `"));
-        let fix = format!("take `{quoted}` out of the Role; {SEE}");
-        notes.push(Note::TooMuch(format!("{secret}: the agent may {listed}, and needs not"), fix));
-    }
+    let mut notes = judged(&secret, &missing, &verbs(&too_much, true));
     let everywhere = verbs(&elsewhere, true);
     if !everywhere.is_empty() {
-        let message = format!(
-            "the agent may {} every Secret of the namespace `{}`, not only `{own}`",
-            everywhere.join(", "),
-            target.namespace
-        );
+        let (everywhere, namespace) = (everywhere.join(", "), target.namespace);
+        let message =
+            format!("the agent may {everywhere} every Secret of the namespace `{namespace}`, not only `{own}`");
         let fix = format!("put `resourceNames: [{own}]` beside `resources: [secrets]` in the Role; {SEE}");
         notes.push(Note::TooMuch(message, fix));
     }
@@ -77,6 +63,23 @@ pub(super) async fn look(
     }
     notes.push(unwise(&secret));
     Ok(notes)
+}
+
+/// The verbs to which the answer was this one.
+fn verbs(answers: &[(&'static str, Option<bool>)], held: bool) -> Vec<&'static str> {
+    answers.iter().filter(|(_, answer)| *answer == Some(held)).map(|(verb, _)| *verb).collect()
+}
+
+fn judged(secret: &str, missing: &[&str], excess: &[&str]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if !missing.is_empty() {
+        notes.push(Note::TooLittle(format!("{secret}: {} is missing", missing.join(", ")), SEE.into()));
+    }
+    if !excess.is_empty() {
+        let fix = format!("take `{}` out of the Role; {SEE}", excess.join("`, `"));
+        notes.push(Note::TooMuch(format!("{secret}: the agent may {}, and needs not", excess.join(", ")), fix));
+    }
+    notes
 }
 
 fn unwise(secret: &str) -> Note {

@@ -184,6 +184,19 @@ fn the_facts_of_older_versions_and_of_older_participants_stay() {
 }
 
 #[test]
+fn the_changes_of_a_day_are_limited_though_one_version_is_kept() {
+    let mut cluster = Cluster::start(Dump::fresh(418));
+    cluster.scenario.identity("max_changes_per_day: 2");
+    cluster.sync(0);
+    for (seed, code) in [(4181, 0), (4182, 65)] {
+        cluster.scenario.validator.dump(&cluster.scenario.dump.clone().rotated(seed, 1).json());
+        cluster.sync(code);
+    }
+    let kept = cluster.scenario.dump.clone().rotated(4181, 1).json();
+    assert_eq!(cluster.content().unwrap(), kept);
+}
+
+#[test]
 fn what_the_configuration_learns_is_written_without_touching_the_data() {
     let mut cluster = Cluster::start(Dump::fresh(406));
     cluster.sync(0);
@@ -359,7 +372,7 @@ fn a_server_that_answers_with_the_data_is_not_believed() {
 
 #[test]
 fn a_dump_as_large_as_a_node_gives_fits_and_what_is_larger_is_not_sent() {
-    let mut cluster = Cluster::start(Dump::fresh(416).padded_to(900_000));
+    let mut cluster = Cluster::start(Dump::fresh(416).padded_to(MAX - 8));
     let synced = cluster.sync(0);
     assert_eq!(synced.store(), "written");
     assert!(synced.stderr().contains("nearly fill what this store takes"), "{}", synced.outcome);
