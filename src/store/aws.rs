@@ -124,7 +124,7 @@ impl SecretsManager {
     fn update(&self, place: Place<'_>, before: &Tags, facts: &Facts) -> Result<Tags, StoreError> {
         tags::update(before, facts).ok_or_else(|| {
             let (why, fix) = ("its tags have no room left for the facts: 50 are the limit", "take away tags of others");
-            self.error(place, TAG.doing, Reason::State { why, fix, fault: Fault::Config })
+            self.error(place, TAG.doing, Reason::InTheWay { why, fix, fault: Fault::Config })
         })
     }
 }

@@ -66,15 +66,12 @@ pub enum Reason {
     /// Something is there that is not ours to write.
     #[error("{0}")]
     Foreign(String),
-    /// Something stands in the way that the operator can take away.
-    #[error("{what}")]
-    InTheWay { what: &'static str, fix: String },
     /// The request makes no sense to the server.
     #[error("{0}")]
     Rejected(&'static str),
-    /// The secret, or the key that guards it, is in a state that somebody has to change.
+    /// Something stands in the way that the operator can take away.
     #[error("{why}")]
-    State { why: &'static str, fix: &'static str, fault: Fault },
+    InTheWay { why: &'static str, fix: &'static str, fault: Fault },
     /// The answer is not what the API says.
     #[error("the answer is not what the API says")]
     Garbled,
@@ -111,8 +108,8 @@ impl Failure for Error {
                 Fault::Transient
             }
             Reason::NoCredentials(_) | Reason::Unauthorized | Reason::Denied(_) | Reason::Missing => Fault::Credentials,
-            Reason::State { fault, .. } => *fault,
-            Reason::Foreign(_) | Reason::InTheWay { .. } | Reason::Rejected(_) | Reason::Garbled => Fault::Config,
+            Reason::InTheWay { fault, .. } => *fault,
+            Reason::Foreign(_) | Reason::Rejected(_) | Reason::Garbled => Fault::Config,
         }
     }
 
@@ -137,8 +134,7 @@ impl Failure for Error {
                 format!("create it once with the commands that `idkeep policy {policy}` prints, or allow the agent to create it")
             }
             Reason::Foreign(_) => "use a name of its own for idkeep, or take the other owner off it".into(),
-            Reason::State { fix, .. } => (*fix).into(),
-            Reason::InTheWay { fix, .. } => fix.clone(),
+            Reason::InTheWay { fix, .. } => (*fix).into(),
             Reason::Rejected(_) | Reason::Garbled => "check this store's entry in the configuration".into(),
         })
     }

@@ -106,14 +106,14 @@ fn refusal(trouble: Option<Trouble>, error: &dyn std::error::Error) -> Reason {
         Some(Trouble::Http(error)) => Reason::Http(error),
         Some(Trouble::Status(429)) => Reason::Throttled { retry_after: None },
         Some(Trouble::Status(status @ 500..)) => Reason::Busy { status },
-        Some(Trouble::Status(_)) => Reason::State {
+        Some(Trouble::Status(_)) => Reason::InTheWay {
             why: "AWS does not log this process in: its web identity, pod identity or profile is refused",
             fix: "does the role's trust policy name this identity (for IRSA its issuer, `sub` and `aud`), and is `AWS_ROLE_ARN` right?",
             fault: Fault::Credentials,
         },
         Some(Trouble::Metadata) => NONE,
         None if format!("{error:?}").starts_with("CredentialsNotLoaded") => NONE,
-        None => Reason::State {
+        None => Reason::InTheWay {
             why: "no credentials that could be used: those that the environment or the profile names are not whole, or of a kind that is not supported",
             fix: "look at the AWS_* variables, the files that they name, and the profile; one that signs in through a browser (`sso`, `login`) is not for a service: give it a role",
             fault: Fault::Credentials,
@@ -135,7 +135,7 @@ fn refuse_open_file() -> Result<(), Reason> {
     if mode & 0o004 == 0 {
         return Ok(());
     }
-    Err(Reason::State {
+    Err(Reason::InTheWay {
         why: "the file with AWS's credentials may be read by others",
         fix: "chmod o-rwx ~/.aws/credentials, or the file that AWS_SHARED_CREDENTIALS_FILE names",
         fault: Fault::Config,

@@ -88,25 +88,25 @@ fn retry_after(raw: &HttpResponse) -> Option<Duration> {
     raw.headers().get("retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
-const KEY_DENIED: Reason = Reason::State {
+const KEY_DENIED: Reason = Reason::InTheWay {
     why: "permission denied on its KMS key",
     fix: "`idkeep policy aws` prints the rights on the key, given `kms_key_id`; the key's own policy has to allow them, too",
     fault: Fault::Credentials,
 };
 
-const KEY_UNUSABLE: Reason = Reason::State {
+const KEY_UNUSABLE: Reason = Reason::InTheWay {
     why: "its KMS key cannot be used",
     fix: "is the key enabled, symmetric and in this region, and not scheduled for deletion?",
     fault: Fault::Config,
 };
 
-pub(super) const DELETED: Reason = Reason::State {
+pub(super) const DELETED: Reason = Reason::InTheWay {
     why: "it is scheduled for deletion",
     fix: "find out who did that, and take it back while there is time: `aws secretsmanager restore-secret --secret-id …`",
     fault: Fault::Config,
 };
 
-const NOT_NOW: Reason = Reason::State {
+const NOT_NOW: Reason = Reason::InTheWay {
     why: "in the state that it is in, it takes no new version",
     fix: "`aws secretsmanager describe-secret` says more: is it scheduled for deletion, a replica of another region's, or another service's own?",
     fault: Fault::Config,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::error::Fault;
 use crate::store::cloud::Reason;
 
 #[derive(Deserialize)]
@@ -41,10 +42,10 @@ pub(super) fn of_vault(status: u16, body: &[u8], retry_after: Option<Duration>) 
         (403, _) => Reason::Denied("status 403"),
         (404, _) => Reason::Missing,
         (409, "ObjectIsDeletedButRecoverable") => Reason::InTheWay {
-            what: "a deleted secret of this name can still be recovered, and until then nothing can be written",
+            why: "a deleted secret of this name can still be recovered, and until then nothing can be written",
             fix: "bring it back with all its versions: `az keyvault secret recover --vault-name VAULT --name NAME`; \
-                  and find out who deleted it"
-                .into(),
+                  and find out who deleted it",
+            fault: Fault::Config,
         },
         (429, _) => Reason::Throttled { retry_after },
         // 409: an object that is being deleted, recovered, or changed by somebody else.
@@ -90,9 +91,9 @@ pub(super) fn of_machine(status: u16, retry_after: Option<Duration>) -> Reason {
 /// What remains the reason where nothing comes after the challenge.
 pub(super) fn foreign_challenge() -> Reason {
     Reason::InTheWay {
-        what: "it wants a token for something else than the domain that it stands in: no token was sent",
-        fix: "is `vault_url` right? A vault under a private name needs its `audience`, such as https://vault.azure.net"
-            .into(),
+        why: "it wants a token for something else than the domain that it stands in: no token was sent",
+        fix: "is `vault_url` right? A vault under a private name needs its `audience`, such as https://vault.azure.net",
+        fault: Fault::Config,
     }
 }
 

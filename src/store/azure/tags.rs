@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::Fault;
 use crate::store::Facts;
 use crate::store::cloud::Reason;
 
@@ -64,10 +65,10 @@ fn fitting(tags: Tags) -> Result<Tags, Reason> {
         return Ok(tags);
     }
     Err(Reason::InTheWay {
-        what: "the facts do not fit into its tags",
+        why: "the facts do not fit into its tags",
         fix: "a version takes 15 tags of up to 512 characters: shorten `party_hint` and `network`, or take tags of \
-              others off the current version"
-            .into(),
+              others off the current version",
+        fault: Fault::Config,
     })
 }
 
