@@ -1,6 +1,6 @@
 //! Secrets that the configuration refers to: read at each use, bounded, held in wiped memory.
 
-mod source;
+mod secrets;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::config::SecretRef;
 use crate::error::{Failure, Fault};
 use crate::store::vault;
-pub use source::Secrets;
+pub use secrets::Secrets;
 
 /// The largest secret that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;

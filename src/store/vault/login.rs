@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Error;
 use super::client::{self, Client};
 use crate::config::VaultAuth;
-use crate::http::Answer;
+use crate::http::{self as web, Answer};
 use crate::retry::{Deadline, retry};
 use crate::secret;
 use crate::store::Local;
@@ -99,7 +99,10 @@ impl Session {
     }
 
     async fn token(&self, client: &Rc<Client>, deadline: Deadline) -> Result<SecretString, Error> {
-        let mut state = self.state.lock().await;
+        // Whoever logs in meanwhile may have more time than this caller.
+        let state = tokio::time::timeout(deadline.remaining(), self.state.lock()).await;
+        let mut state =
+            state.map_err(|_| web::Error::NoTime { doing: "logging in at", origin: client.origin.clone() })?;
         if let Some(token) = &state.token {
             if !token.is_due() {
                 return Ok(token.value.clone());

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::own_bao;
 use super::rights::{assert_says, only, rendered};
 use crate::support::dump::Dump;
+use crate::support::oidc::{AUDIENCE as OIDC_AUDIENCE, OidcProvider};
 use crate::support::openbao::OpenBao;
 use crate::support::scenario::Scenario;
+use crate::support::validator::Validator;
 
 /// Where the client secret lies: in the engine of the identities, at another place.
 const PATH: &str = "canton/oauth";
@@ -221,4 +223,31 @@ fn every_kind_of_token_takes_its_secret_from_vault() {
     scenario.configure();
     let synced = scenario.sync(78);
     assert!(synced.stderr().contains("it has no field `nothing`"), "{}", synced.outcome);
+}
+
+#[test]
+fn the_key_that_signs_assertions_comes_from_vault() {
+    let mut scenario = kept(own_bao());
+    let provider = OidcProvider::https();
+    let validator = Validator::trusting(&provider.jwks_uri(), provider.ca_file.as_deref())
+        .audience(OIDC_AUDIENCE)
+        .user(&provider.rs256.id)
+        .dump(&scenario.dump.json())
+        .start();
+    scenario.bao.kv_put(PATH, json!({"pem": provider.rs256.private_key}));
+    scenario.config.auth = format!(
+        "{{oauth2: {{issuer: {:?}, client_id: {:?}, client_auth: private_key_jwt, key_id: {:?}, resource: {OIDC_AUDIENCE:?}, \
+         tls: {{ca_file: {:?}}}, private_key: {{vault: {{store: vault, path: secret/data/{PATH}, field: pem}}}}}}}}",
+        provider.issuer,
+        provider.rs256.id,
+        provider.rs256.key_id,
+        provider.ca_file.as_ref().unwrap(),
+    );
+    scenario.validator = validator;
+    scenario.configure();
+    assert_eq!(scenario.sync(0).store(), "written");
+    scenario.bao.kv_put(PATH, json!({"pem": "-----BEGIN PRIVATE KEY-----\nno key\n-----END PRIVATE KEY-----\n"}));
+    let synced = scenario.sync(78);
+    assert!(synced.stderr().contains("signing the client assertion"), "{}", synced.outcome);
+    assert!(!synced.outcome.output().contains("no key"), "{}", synced.outcome);
 }
