@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::support::server::Seen;
+use super::super::server::Seen;
 
 /// What a request says about who sent it.
 pub struct Claimed {
