@@ -129,17 +129,17 @@ impl Wire {
     async fn send(&self, request: &HttpRequest, timeout: Duration) -> Result<http::Response<Bytes>, web::Error> {
         let carrier = self.way(request.uri())?;
         let body = Bytes::from_owner(Zeroizing::new(request.body().bytes().unwrap_or_default().to_vec()));
-        let mut carried = http::Request::new(body);
-        *carried.method_mut() = Method::from_bytes(request.method().as_bytes()).unwrap_or_default();
-        *carried.uri_mut() = request.uri().parse().map_err(|_| self.misled("the SDK asks for no address"))?;
+        let mut outgoing = http::Request::new(body);
+        *outgoing.method_mut() = Method::from_bytes(request.method().as_bytes()).unwrap_or_default();
+        *outgoing.uri_mut() = request.uri().parse().map_err(|_| self.misled("the SDK asks for no address"))?;
         for (name, value) in request.headers() {
             let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
                 continue;
             };
             value.set_sensitive(name.as_str().contains("auth") || name.as_str().contains("token"));
-            carried.headers_mut().append(name, value);
+            outgoing.headers_mut().append(name, value);
         }
-        carrier.send(carried, timeout).await
+        carrier.send(outgoing, timeout).await
     }
 
     /// Whether it may go there, and how.
@@ -150,7 +150,7 @@ impl Wire {
         if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.origin() == address.origin()) || !address.is_plain() {
             return Ok(&self.far);
         }
-        if address.is_loopback() || is_link(url.host()) {
+        if address.is_loopback() || is_link(url.host().as_ref()) {
             return Ok(&self.near);
         }
         Err(self.misled("the environment or a profile names an `http://` address beyond this machine and its link"))
@@ -162,10 +162,10 @@ impl Wire {
 }
 
 /// Where the clouds' machines and pods find metadata and credentials: an address that no router passes on.
-fn is_link(host: Option<url::Host<&str>>) -> bool {
+fn is_link(host: Option<&url::Host<&str>>) -> bool {
     let ip = match host {
-        Some(url::Host::Ipv4(ip)) => IpAddr::V4(ip),
-        Some(url::Host::Ipv6(ip)) => IpAddr::V6(ip),
+        Some(url::Host::Ipv4(ip)) => IpAddr::V4(*ip),
+        Some(url::Host::Ipv6(ip)) => IpAddr::V6(*ip),
         _ => return false,
     };
     match ip {
@@ -227,7 +227,7 @@ mod tests {
             ("http://10.0.0.1", false),
             ("http://sts.acme.example", false),
         ] {
-            assert_eq!(is_link(url::Url::parse(host).unwrap().host()), expected, "{host}");
+            assert_eq!(is_link(url::Url::parse(host).unwrap().host().as_ref()), expected, "{host}");
         }
     }
 }
