@@ -196,7 +196,12 @@ fn what_is_not_yaml_is_named_with_its_place() {
 fn a_key_that_is_not_known_is_named_with_the_one_that_was_meant() {
     is_named("party_hint:", "party_hnt:", "party_hnt", "did you mean `party_hint`?");
     is_named("      stores: [", "      backup: {}\n      stores: [", "backup", "known here: allow_http, auth,");
-    is_named("    file: {path", "    flie: {path", "flie", "`flie` is not known here; use one of `vault`, `file`");
+    is_named(
+        "    file: {path",
+        "    flie: {path",
+        "flie",
+        "`flie` is not known here; use one of `vault`, `gcp`, `aws`, `azure`, `kubernetes`, `file`",
+    );
     is_named("role: idkeep,", "role: idkeep, rolle: x,", "rolle", "did you mean `role`?");
     is_named(
         "nodes:\n",
