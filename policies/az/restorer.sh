@@ -1,0 +1,26 @@
+{
+  "roleAssignments": [
+    {
+      "condition": "((!(ActionMatches{'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'} AND NOT SubOperationMatches{'Blob.List'})) OR (@Resource[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:path] StringStartsWith 'idkeep/devnet-1/')) AND ((!(ActionMatches{'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'} AND SubOperationMatches{'Blob.List'})) OR (@Request[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:prefix] StringStartsWith 'idkeep/devnet-1/'))",
+      "conditionVersion": "2.0",
+      "description": "Its nodes' folders, nothing beside them.",
+      "repository": "az",
+      "roleDefinitionName": "idkeep restorer",
+      "scope": "/subscriptions/SUBSCRIPTION/resourceGroups/GROUP/providers/Microsoft.Storage/storageAccounts/ACCOUNT/blobServices/default/containers/acme-canton-dr"
+    }
+  ],
+  "roleDefinition": {
+    "Actions": [],
+    "AssignableScopes": [
+      "/subscriptions/SUBSCRIPTION/resourceGroups/GROUP"
+    ],
+    "DataActions": [
+      "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
+    ],
+    "Description": "Reads sets.",
+    "IsCustom": true,
+    "Name": "idkeep restorer",
+    "NotActions": [],
+    "NotDataActions": []
+  }
+}
