@@ -14,7 +14,7 @@ const SYSTEMS: [(&str, &str, bool); 9] = [
     ("postgres", "sql", false),
     ("s3", "json", true),
     ("gs", "sh", true),
-    ("az", "sh", true),
+    ("az", "json", true),
 ];
 
 #[test]
