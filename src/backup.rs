@@ -46,9 +46,9 @@ use tracing::Instrument as _;
 
 pub use error::Error;
 use receipt::{NodeReceipt, Report};
-pub use run::Run;
+pub use run::{Run, can_sign};
 
-use crate::config::{Config, Name, Signer, Store};
+use crate::config::{Config, Name, SecretRef, Signer, Store};
 use crate::error::Failed;
 use crate::http::Http;
 use crate::store::vault::Vault;
@@ -97,7 +97,7 @@ async fn one(
         node: &subject.config,
         backup,
         repository: repository?,
-        sign: config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref()),
+        sign: sign(config, subject),
         signers: signers(config, subject),
         subject,
         http,
@@ -126,6 +126,12 @@ pub fn repository_of(
 pub fn signers<'c>(config: &'c Config, subject: &Subject) -> &'c [Signer] {
     let repository = subject.config.backup.as_ref().and_then(|backup| config.repositories.get(&backup.repository));
     repository.map_or(&[], |repository| &repository.signers)
+}
+
+/// The key that signs in a node's repository, where there is one.
+#[must_use]
+pub fn sign<'c>(config: &'c Config, subject: &Subject) -> Option<&'c SecretRef> {
+    config.repositories.get(&subject.config.backup.as_ref()?.repository)?.sign.as_ref()
 }
 
 /// The servers that make credentials, each logged in to once.

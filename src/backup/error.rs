@@ -36,13 +36,13 @@ pub enum Error {
     #[error(transparent)]
     Seal(#[from] seal::Error),
     /// The signing key cannot be read.
-    #[error("reading the key that signs manifests")]
+    #[error("reading the key that signs")]
     SignKey(#[from] secret::Error),
     /// The signing key cannot be used.
-    #[error("signing the manifest")]
+    #[error("signing")]
     Sign(#[from] sign::Error),
     /// The signing key's sets would not be believed.
-    #[error("the key that signs manifests is none of the `signers`: its sets would not be believed")]
+    #[error("the key that signs is none of the `signers`: what it signs would not be believed")]
     NotASigner,
     /// The order is broken, whatever the plan said.
     #[error("nothing was published: {0}")]

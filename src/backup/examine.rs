@@ -15,9 +15,11 @@ use super::catalog::{Catalog, Entry, State};
 use super::manifest::{Dump, Manifest};
 use super::repository::{self, Doing, Repository};
 use super::set::SetId;
+use super::sign::{self, Purpose};
 use super::verify::contents::{self, Error};
 use super::verify::{self, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
-use crate::config::Period;
+use crate::config::{Period, SecretRef, Signer};
+use crate::secret;
 
 /// Chunks that wait for the thread that opens them.
 const AHEAD: usize = 4;
@@ -37,8 +39,10 @@ pub struct Examination<'e> {
     pub key: Option<&'e Path>,
     /// The participant's pruning `retention`.
     pub pruning_retention: Option<Period>,
-    /// True where signers are configured.
-    pub has_signers: bool,
+    /// The key that signs what is found, where there is one.
+    pub sign: Option<&'e SecretRef>,
+    /// Whose records are believed; everybody's where none is named.
+    pub signers: &'e [Signer],
 }
 
 impl Examination<'_> {
@@ -59,7 +63,7 @@ impl Examination<'_> {
 
     async fn whole(&self, entry: &Entry, manifest: &Manifest, now: Timestamp) -> Result<Vec<Check>, repository::Error> {
         let node = self.node;
-        let signature = match (&entry.state, self.has_signers) {
+        let signature = match (&entry.state, !self.signers.is_empty()) {
             (State::Unbelieved(why), _) => Signature::Refused(why.clone()),
             (_, true) => Signature::Trusted,
             (_, false) => Signature::Unjudged,
@@ -84,43 +88,58 @@ impl Examination<'_> {
 
     /// Only a record makes a set count as verified; where none may be written, the report still stands.
     async fn record(&self, entry: &Entry, report: &SetReport, now: Timestamp) {
-        let record = Record {
-            schema: verify::SCHEMA.to_owned(),
-            set: entry.id,
-            verified_at: now,
-            manifest_sha256: entry.sha256.clone(),
-            result: report.result,
-            with_key: self.key.is_some(),
-            checks: report.checks.clone(),
-        };
-        let bytes = Bytes::from(serde_json::to_vec_pretty(&record).unwrap_or_default());
-        let folder = format!("{}/{}", self.node, entry.id);
-        if let Err(error) = keep(self.repository, &folder, bytes, SetId::at(now)).await {
-            let (set, error) = (entry.id.to_string(), crate::error::chain(&error));
-            tracing::warn!(
-                node = report.node,
+        let (node, set) = (report.node.as_str(), entry.id.to_string());
+        match self.keep(entry, report, now).await {
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::warn!(node, set, error, "the record could not be written: the set does not count as verified");
+            }
+            Ok(()) if self.sign.is_none() && !self.signers.is_empty() => tracing::warn!(
+                node,
                 set,
-                error,
-                "the record could not be written: the set does not count as verified"
-            );
+                "the record is not signed: only a `verify` where `sign` is configured makes the set count as verified"
+            ),
+            Ok(()) => {}
         }
         let failed = report.with(Grade::Fail).count();
-        let (set, result) = (entry.id.to_string(), report.result.as_str());
-        tracing::info!(node = report.node, set, result, failed, "set verified");
+        tracing::info!(node, set, result = report.result.as_str(), failed, "set verified");
     }
-}
 
-/// Writes a record under the first second that has none: one that is lost could be the one that tells of damage.
-async fn keep(repository: &Repository, folder: &str, bytes: Bytes, from: SetId) -> Result<(), repository::Error> {
-    let mut at = from;
-    for _ in 0..MAX_TAKEN {
-        if repository.create(&format!("{folder}/{}", Record::file(at)), bytes.clone()).await? {
-            return Ok(());
+    /// Writes a record under the first second that has none: one that is lost could be the one that tells of damage.
+    async fn keep(&self, entry: &Entry, report: &SetReport, now: Timestamp) -> Result<(), super::Error> {
+        let folder = format!("{}/{}", self.node, entry.id);
+        let mut at = SetId::at(now);
+        for _ in 0..MAX_TAKEN {
+            let record = Record {
+                schema: verify::SCHEMA.to_owned(),
+                node: self.node.to_owned(),
+                set: entry.id,
+                verified_at: at.started_at(),
+                manifest_sha256: entry.sha256.clone(),
+                result: report.result,
+                with_key: self.key.is_some(),
+                checks: report.checks.clone(),
+            };
+            let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
+            if self.put(&format!("{folder}/{}", Record::file(at)), bytes).await? {
+                return Ok(());
+            }
+            at = at.next();
         }
-        at = at.next();
+        let doing = Doing { repository: self.repository.name().to_owned(), verb: "writing", key: folder };
+        Err(repository::Error::Exists { doing }.into())
     }
-    let doing = Doing { repository: repository.name().to_owned(), verb: "writing", key: folder.to_owned() };
-    Err(repository::Error::Exists { doing })
+
+    /// The signature comes first: a record without one would not count. False where that second is taken.
+    async fn put(&self, key: &str, record: Vec<u8>) -> Result<bool, super::Error> {
+        if let Some(reference) = self.sign {
+            let signature = sign::sign(&secret::resolve(reference)?, Purpose::Record, &record)?;
+            if !self.repository.create(&format!("{key}.sig"), Bytes::from(signature)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(self.repository.create(key, Bytes::from(record)).await?)
+    }
 }
 
 /// The snapshots of the sets around this one, among those that count.

@@ -25,6 +25,7 @@ use crate::store::vault::Vault;
 use crate::sync::Subject;
 use crate::validator::AppStatus;
 pub use owner::Owner;
+pub use publish::can_sign;
 
 /// Time for the app to say whether it is ready.
 const STATUS: Duration = Duration::from_secs(5);
@@ -99,7 +100,7 @@ impl Run<'_> {
 
     async fn under(&mut self, lock: &Lock) -> Result<Manifest, Error> {
         let stop = self.stop.clone();
-        self.can_sign()?;
+        publish::can_sign(self.sign, self.signers)?;
         stop.or(async {
             self.clear(lock).await;
             self.owner = self.read_owner().await?;

@@ -68,7 +68,8 @@ async fn node(
 ) -> Result<(), Failed> {
     let Some(repository) = backup::repository_of(config, subject, http) else { return Ok(()) };
     let repository = repository.map_err(|error| Failed::from(&error))?;
-    let signers = backup::signers(config, subject);
+    let (sign, signers) = (backup::sign(config, subject), backup::signers(config, subject));
+    backup::can_sign(sign, signers).map_err(|error| Failed::from(&error))?;
     let node = subject.name.as_str();
     let catalog = Catalog::read(&repository, node, signers).await.map_err(|error| Failed::from(&error))?;
     let examination = Examination {
@@ -77,7 +78,8 @@ async fn node(
         catalog: &catalog,
         key: arguments.key.as_deref(),
         pruning_retention: subject.config.backup.as_ref().and_then(|backup| backup.pruning_retention),
-        has_signers: !signers.is_empty(),
+        sign,
+        signers,
     };
     for entry in chosen(&catalog, arguments)? {
         let set = examination.set(entry).await;

@@ -7,7 +7,9 @@ use super::Run;
 use crate::backup::manifest::{Manifest, Outcome, Previous};
 use crate::backup::repository::{Lock, Pending};
 use crate::backup::set::SetId;
-use crate::backup::{Error, catalog, sign};
+use crate::backup::sign::{self, Purpose};
+use crate::backup::{Error, catalog};
+use crate::config::{SecretRef, Signer};
 use crate::secret;
 
 impl Run<'_> {
@@ -25,7 +27,7 @@ impl Run<'_> {
                         [] => None,
                         _ => catalog::small(&self.repository, &format!("{key}.sig")).await?,
                     };
-                    match catalog::unbelieved(self.signers, signature.as_ref(), &bytes) {
+                    match catalog::unbelieved(self.signers, Purpose::Manifest, signature.as_ref(), &bytes) {
                         None => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
                         Some(why) => why,
                     }
@@ -35,14 +37,6 @@ impl Run<'_> {
             tracing::warn!(node, set = set.to_string(), why, "this set's manifest is passed over");
         }
         Ok(None)
-    }
-
-    /// A key that cannot sign, or whose sets nobody would believe, is found before hours of dumping.
-    pub(super) fn can_sign(&self) -> Result<(), Error> {
-        let Some(reference) = self.sign else { return Ok(()) };
-        let public = sign::public_half(&secret::resolve(reference)?)?;
-        let is_believed = self.signers.is_empty() || self.signers.iter().any(|signer| signer.key() == public.key());
-        if is_believed { Ok(()) } else { Err(Error::NotASigner) }
     }
 
     /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
@@ -76,7 +70,7 @@ impl Run<'_> {
         Manifest::parse(&bytes).map_err(Error::Unreadable)?;
         if let Some(reference) = self.sign {
             let key = secret::resolve(reference)?;
-            let signature = sign::sign(&key, &bytes)?;
+            let signature = sign::sign(&key, Purpose::Manifest, &bytes)?;
             self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
         }
         if !lock.is_ours().await? {
@@ -102,6 +96,14 @@ impl Run<'_> {
         }
         tracing::info!(node, set, "set published");
     }
+}
+
+/// A key that cannot sign, or whose signature nobody would believe, is found before hours of dumping or reading.
+pub fn can_sign(sign: Option<&SecretRef>, signers: &[Signer]) -> Result<(), Error> {
+    let Some(reference) = sign else { return Ok(()) };
+    let public = sign::public_half(&secret::resolve(reference)?)?;
+    let is_believed = signers.is_empty() || signers.iter().any(|signer| signer.key() == public.key());
+    if is_believed { Ok(()) } else { Err(Error::NotASigner) }
 }
 
 fn hex(bytes: &[u8]) -> String {
