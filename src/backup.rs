@@ -106,6 +106,7 @@ async fn one(
         clock: clock::Clock::start(),
         known: invariants::Known::default(),
         owner: None,
+        leases: RefCell::default(),
     };
     run.take().await
 }

@@ -1,11 +1,21 @@
 //! Credentials that OpenBao makes for one run: there while it dumps, gone however it ends.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::faults::{children, held_run, hold, kill};
 use crate::support::backup::Node;
+use crate::support::client::Client;
 use crate::support::idkeep::Signal;
 use crate::support::postgres::client_binary;
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::s3::forward;
+use crate::support::server::{Gate, Server};
+use crate::support::wait_for;
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// A node whose users are made by its OpenBao, under the policy that idkeep itself prints.
 pub(super) struct Bank {
@@ -137,4 +147,48 @@ fn a_path_that_may_not_be_read_is_told() {
     let outcome = bank.node.backup(77);
     assert!(outcome.stderr.contains(&bank.path), "{outcome}");
     assert!(bank.node.files().iter().all(|file| !file.contains(".dump.")));
+}
+
+#[test]
+fn a_run_that_is_told_to_end_before_its_first_dump_leaves_no_user() {
+    let mut bank = Bank::open(424, json!({"max_ttl": "24h"}));
+    // Whoever connects to the second database gets no answer.
+    let port = bank.node.cluster.port;
+    let silent = FaultProxy::before(SocketAddr::from(([127, 0, 0, 1], port)), Fault::BlackHole);
+    let database = &mut bank.node.databases[1];
+    *database = database.replace(&format!(":{port}/"), &format!(":{}/", silent.address.port()));
+    bank.node.configure();
+    let run = bank.node.start();
+    wait_for("both users to be there", LONG, || (bank.there() == (2, "2".to_owned())).then_some(()));
+    run.signal(Signal::TERM);
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("told to end") && !outcome.stderr.contains("set begun"), "{outcome}");
+    bank.assert_none_there();
+}
+
+#[test]
+fn credentials_that_are_on_their_way_when_a_run_is_told_to_end_are_revoked_too() {
+    let mut bank = Bank::open(425, json!({"max_ttl": "24h"}));
+    let to: SocketAddr = bank.node.scenario.bao.address.strip_prefix("http://").unwrap().parse().unwrap();
+    let (client, gate) = (Client::new(None), Gate::closed());
+    let held = gate.clone();
+    let relay = Server::plain(move |seen| {
+        let (client, held) = (client.clone(), held.clone());
+        async move {
+            let makes_a_user = seen.path.contains("/creds/");
+            let reply = forward(&client, to, seen).await;
+            if makes_a_user { reply.behind(held) } else { reply }
+        }
+    });
+    bank.node.scenario.address = Some(relay.origin());
+    bank.node.configure();
+    let run = bank.node.start();
+    wait_for("a user to be there", LONG, || (bank.there() == (1, "1".to_owned())).then_some(()));
+    run.signal(Signal::TERM);
+    run.wait_for_stderr("told to end");
+    gate.open();
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    bank.assert_none_there();
 }
