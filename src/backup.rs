@@ -40,7 +40,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future};
 use tokio::task::LocalSet;
 use tracing::Instrument as _;
 
@@ -76,8 +76,10 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
         receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         receipts.push(receipt);
     }
-    pass.close().await;
-    vaults.close().await;
+    let closing = future::join(pass.close(), vaults.close());
+    if stop.within(stop::Until::Left, closing).await.is_none() {
+        tracing::warn!("not every login could be given back in time: they live until they run out");
+    }
     crate::secret::scrub_stack();
     Report { nodes: receipts }
 }

@@ -19,7 +19,7 @@ use super::plan::Plan;
 use super::postgres::{Login, Session, Target};
 use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
-use super::stop::Stop;
+use super::stop::{Stop, Until};
 use super::turn::{Turn, application_name};
 use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
@@ -66,22 +66,31 @@ impl Run<'_> {
         let node = self.name.as_str();
         let stop = self.stop.clone();
         let lock = stop.or(Lock::take(&self.repository, node)).await?;
-        let result = tokio::select! {
-            result = self.under(&lock) => result,
-            () = stop.grace_is_over() => Err(Error::Interrupted),
-        };
-        self.revoke().await;
+        let result = stop.within(Until::RunEnded, self.under(&lock)).await.unwrap_or(Err(Error::Interrupted));
         let is_lost = matches!(result, Err(Error::LockLost));
-        let tidying = async {
+        let repository = async {
             // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-            if result.is_err() && !is_lost {
-                self.clear(&lock).await;
+            if result.is_err() && !is_lost && stop.within(Until::Cleared, self.clear(&lock)).await.is_none() {
+                tracing::warn!(node, "what was begun stays for the next run to remove");
             }
             lock.release().await;
         };
-        tokio::select! {
-            () = tidying => {}
-            () = stop.grace_is_over() => tracing::warn!(node, "what was begun stays for the next run to remove"),
+        // Two servers, of which neither waits for the other.
+        let repository = stop.within(Until::Tidied, repository);
+        let ((), revoked) = future::join(
+            async {
+                if repository.await.is_none() {
+                    tracing::warn!(node, "the lock is not given back, and free when it expires");
+                }
+            },
+            stop.within(Until::Tidied, self.revoke()),
+        )
+        .await;
+        if revoked.is_none() {
+            tracing::warn!(
+                node,
+                "credentials that were made for this run are not revoked, and live until they run out"
+            );
         }
         result
     }

@@ -24,7 +24,7 @@ const SEVERAL_PARTS: u32 = 24_000;
 const TWO_PARTS: u32 = 10_000;
 
 /// Has the node's sets kept in this bucket, at this address of its server.
-fn keep_in(node: &mut Node, bucket: &Bucket, endpoint: &str, lock_expiry: &str) {
+pub(super) fn keep_in(node: &mut Node, bucket: &Bucket, endpoint: &str, lock_expiry: &str) {
     node.url = format!("s3://{}/prefix", bucket.name);
     node.repository = [("endpoint", endpoint), ("allow_http", "true"), ("lock_expiry", lock_expiry)]
         .map(|(key, value)| format!("{key}: {value}"))
