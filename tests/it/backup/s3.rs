@@ -244,6 +244,21 @@ fn kill_9_at_any_request_leaves_no_set_that_is_not_whole_and_the_next_run_takes_
 }
 
 #[test]
+fn a_planted_key_stops_neither_backups_nor_expiry_and_is_named() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(409);
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    bucket.put(&format!("prefix/{}//planted", node.name()), b"");
+    let first = node.publish();
+    bucket.put(&format!("prefix/{}/{first}//planted", node.name()), b"");
+    let second = node.publish();
+    assert_eq!(node.whole(), [first, second]);
+    node.idkeep().expect(3, &["verify", "--all"]);
+    let outcome = node.idkeep().expect(0, &["expire"]);
+    assert!(outcome.stderr.contains("//planted"), "{outcome}");
+}
+
+#[test]
 fn two_agents_of_one_node_never_interleave() {
     let bucket = S3::shared().bucket();
     let mut node = Node::new(404);
