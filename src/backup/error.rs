@@ -53,6 +53,9 @@ pub enum Error {
     /// The data itself says that the set is not consistent.
     #[error("set {set} is rejected: {}", broken(invariants))]
     Rejected { set: SetId, invariants: BTreeMap<String, Invariant> },
+    /// The same, and there is not even evidence of it.
+    #[error("set {set} is rejected: {}; and its `rejected.json` could not be written", broken(invariants))]
+    Unkept { set: SetId, invariants: BTreeMap<String, Invariant>, source: repository::Error },
     /// A standby has not yet seen what the validator refers to.
     #[error("{database}: the standby lags behind the validator app: {reason}")]
     StandbyLags { database: String, reason: String },
@@ -84,6 +87,10 @@ impl Error {
     }
 }
 
+fn graver(one: Fault, other: Fault) -> Fault {
+    if other.gravity() > one.gravity() { other } else { one }
+}
+
 fn broken(invariants: &BTreeMap<String, Invariant>) -> String {
     let broken = invariants.iter().filter(|(_, invariant)| invariant.result == Outcome::Fail);
     let broken: Vec<String> = broken.map(|(name, invariant)| format!("{name} fails: {}", invariant.reason)).collect();
@@ -112,6 +119,7 @@ impl Failure for Error {
             Self::SignKey(error) => error.fault(),
             Self::Sign(error) => error.fault(),
             Self::Order(_) | Self::Unreadable(_) | Self::Rejected { .. } => Fault::Inconsistent,
+            Self::Unkept { source, .. } => graver(Fault::Inconsistent, source.fault()),
             Self::AnotherParticipant { .. } => Fault::Identity,
             Self::StandbyLags { .. }
             | Self::GaveWay { .. }
@@ -141,6 +149,10 @@ impl Failure for Error {
             }
             Self::Rejected { .. } => {
                 "the set is kept as `rejected.json` and is no backup; the earlier sets are untouched: see the page \"Database backups\" of the documentation".into()
+            }
+            Self::Unkept { source, .. } => {
+                let more = source.hint().map(|hint| format!("; of the repository: {hint}")).unwrap_or_default();
+                format!("the databases do not fit together, whatever became of the evidence: see the page \"Database backups\" of the documentation{more}")
             }
             Self::StandbyLags { .. } => "dump the participant from its primary, or give the standby time".into(),
             Self::GaveWay { .. } => {

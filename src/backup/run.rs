@@ -160,10 +160,9 @@ impl Run<'_> {
                     manifest.push(dump)?;
                     seen.push((database.name.to_string(), database.role, facts));
                 }
-                Err(Error::Rejected { set, invariants }) => {
-                    manifest.invariants = invariants.clone();
-                    self.reject(&manifest, pending).await?;
-                    return Err(Error::Rejected { set, invariants });
+                Err(Error::Rejected { invariants, .. }) => {
+                    manifest.invariants = invariants;
+                    return Err(self.reject(&manifest, pending).await);
                 }
                 Err(error) => return Err(error),
             }

@@ -40,19 +40,22 @@ impl Run<'_> {
     }
 
     /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
-    pub(super) async fn reject(&self, manifest: &Manifest, pending: Pending) -> Result<(), Error> {
-        let key = format!("{}/{}/rejected.json", self.name, pending.set());
-        self.repository.create(&key, Bytes::from(manifest.to_bytes())).await?;
-        pending.end().await;
-        Ok(())
+    pub(super) async fn reject(&self, manifest: &Manifest, pending: Pending) -> Error {
+        let (set, invariants) = (manifest.set, manifest.invariants.clone());
+        let key = format!("{}/{set}/rejected.json", self.name);
+        match self.repository.create(&key, Bytes::from(manifest.to_bytes())).await {
+            Ok(_) => {
+                pending.end().await;
+                Error::Rejected { set, invariants }
+            }
+            Err(source) => Error::Unkept { set, invariants, source },
+        }
     }
 
     /// The manifest is written last, and only by who still holds the lock over objects that are all there.
     pub(super) async fn publish(&self, manifest: Manifest, pending: Pending, lock: &Lock) -> Result<Manifest, Error> {
         if manifest.invariants.values().any(|invariant| invariant.result == Outcome::Fail) {
-            let (set, invariants) = (manifest.set, manifest.invariants.clone());
-            self.reject(&manifest, pending).await?;
-            return Err(Error::Rejected { set, invariants });
+            return Err(self.reject(&manifest, pending).await);
         }
         manifest.check_order()?;
         let folder = format!("{}/{}", self.name, manifest.set);

@@ -136,14 +136,7 @@ fn a_connection_that_stays_cut_in_mid_upload_leaves_no_set_and_the_next_run_heal
     let mut node = Node::with(402, |network| network.rows = SEVERAL_PARTS);
     keep_in(&mut node, &bucket, &format!("http://{}", proxy.address), "60s");
     // A part is tried again for five minutes, which the test does not have: the program's clock is put forward.
-    let time = node.idkeep().file("time", b"+0");
-    for (name, value) in [
-        ("LD_PRELOAD", library("faketime/libfaketime.so.1")),
-        ("FAKETIME_TIMESTAMP_FILE", time.clone()),
-        ("FAKETIME_NO_CACHE", PathBuf::from("1")),
-    ] {
-        node.idkeep_mut().env(name, value);
-    }
+    let time = put_forward(&mut node);
     let run = node.start();
     part.recv_timeout(LONG).unwrap();
     proxy.set(Fault::CutUpAfter(1 << 20));
@@ -159,6 +152,19 @@ fn a_connection_that_stays_cut_in_mid_upload_leaves_no_set_and_the_next_run_heal
     let set = node.publish();
     assert_eq!(node.whole(), [set]);
     assert_nothing_left(&bucket, &node);
+}
+
+/// A file by which the program's clock is put forward.
+fn put_forward(node: &mut Node) -> PathBuf {
+    let time = node.idkeep().file("time", b"+0");
+    for (name, value) in [
+        ("LD_PRELOAD", library("faketime/libfaketime.so.1")),
+        ("FAKETIME_TIMESTAMP_FILE", time.clone()),
+        ("FAKETIME_NO_CACHE", PathBuf::from("1")),
+    ] {
+        node.idkeep_mut().env(name, value);
+    }
+    time
 }
 
 /// Waits for a run's next request of a certain number, of those that are not about the lock.
@@ -256,6 +262,35 @@ fn a_planted_key_stops_neither_backups_nor_expiry_and_is_named() {
     node.idkeep().expect(3, &["verify", "--all"]);
     let outcome = node.idkeep().expect(0, &["expire"]);
     assert!(outcome.stderr.contains("//planted"), "{outcome}");
+}
+
+/// A repository that takes nothing any more must not hide that the databases do not fit together.
+#[test]
+fn a_rejected_set_is_told_also_where_its_evidence_cannot_be_written() {
+    let bucket = S3::shared().bucket();
+    for (status, page, code) in [(503, "SlowDown", 2), (403, "AccessDenied", 77)] {
+        let page = format!("<Error><Code>{page}</Code></Error>");
+        let full = relay(bucket.s3.address, move |seen| {
+            let is_evidence = seen.method == "PUT" && seen.path.ends_with("/rejected.json");
+            is_evidence.then(|| Reply::new(status, "application/xml", page.clone()))
+        });
+        let mut node = Node::with(410, |network| network.ledger_end = 1);
+        keep_in(&mut node, &bucket, &full.origin(), "60s");
+        // The repository is asked for a minute, which the test does not have: the program's clock is put forward.
+        let time = put_forward(&mut node);
+        let run = node.start();
+        if status == 503 {
+            run.wait_for_stderr("trying again");
+            std::fs::write(&time, b"+120").unwrap();
+        }
+        let outcome = run.wait();
+        assert_eq!(outcome.code, code, "{outcome}");
+        for words in ["is rejected: I1 fails", "could not be written", "writing"] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome}");
+        }
+        assert_eq!(outcome.json()["nodes"][0]["outcome"], "rejected");
+        assert!(node.whole().is_empty());
+    }
 }
 
 #[test]
