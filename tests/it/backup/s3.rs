@@ -11,10 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::faults::{children, held_run, hold, kill};
 use crate::support::backup::Node;
+use crate::support::client::Client;
 use crate::support::idkeep::Signal;
 use crate::support::parts::library;
 use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::s3::{Bucket, S3, relay};
+use crate::support::s3::{Bucket, S3, forward, relay};
 use crate::support::server::{Gate, Reply, Seen, Server};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -291,6 +292,41 @@ fn a_rejected_set_is_told_also_where_its_evidence_cannot_be_written() {
         assert_eq!(outcome.json()["nodes"][0]["outcome"], "rejected");
         assert!(node.whole().is_empty());
     }
+}
+
+/// What a run published at last, though it had given up waiting for the answer.
+#[test]
+fn expiry_removes_nothing_of_a_set_whose_manifest_came_late() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(411);
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    let late = node.publish();
+    node.publish();
+    node.idkeep().expect(3, &["verify"]);
+    let key = format!("prefix/{}/{late}/manifest.json", node.name());
+    let manifest = bucket.object(&key).unwrap();
+    // Before expiry lists it there is none, and right after there is.
+    assert_eq!(bucket.ask("DELETE", &format!("/{key}"), None).status, 204);
+    let (to, client, came) = (bucket.s3.address, Client::new(None), Arc::new(AtomicBool::new(false)));
+    let (path, is_here) = (format!("/{}/{key}", bucket.name), came.clone());
+    let server = Server::plain(move |seen: Seen| {
+        let (client, came, path, manifest) = (client.clone(), came.clone(), path.clone(), manifest.clone());
+        async move {
+            let is_list = seen.query.as_ref().is_some_and(|query| query.contains("list-type"));
+            let reply = forward(&client, to, seen).await;
+            if is_list && !came.swap(true, Ordering::SeqCst) {
+                let signed = [("authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request")];
+                client.send_async("PUT", &format!("http://{to}{path}"), &signed, Some(manifest)).await.unwrap();
+            }
+            reply
+        }
+    });
+    keep_in(&mut node, &bucket, &server.origin(), "60s");
+    let before = keys(&bucket, &node).len();
+    let outcome = node.idkeep().expect(0, &["expire"]);
+    assert!(is_here.load(Ordering::SeqCst) && outcome.stderr.contains("has a manifest by now"), "{outcome}");
+    assert_eq!(keys(&bucket, &node).len(), before + 1);
+    assert_eq!(node.whole().len(), 2);
 }
 
 #[test]
