@@ -74,6 +74,9 @@ pub enum Error {
     /// What was stored is not there.
     #[error("{file} is not in the repository as it was stored ({found})")]
     Vanished { file: String, found: String },
+    /// Somebody else wrote into the set that this run takes.
+    #[error("nothing was published: {file} is there already, and is not this run's")]
+    Planted { file: String },
     /// A manifest is there already.
     #[error("set {0} has a manifest already: another run wrote it")]
     Taken(SetId),
@@ -126,6 +129,7 @@ impl Failure for Error {
             | Self::LockLost
             | Self::Interrupted
             | Self::Vanished { .. }
+            | Self::Planted { .. }
             | Self::Taken(_) => Fault::Transient,
         }
     }
@@ -163,7 +167,7 @@ impl Failure for Error {
             }
             Self::LockLost => "is this machine suspended, or cut off from the repository? see `lock_expiry`".into(),
             Self::Interrupted => "run it again: nothing of it is left that counts".into(),
-            Self::Vanished { .. } => "who else writes to or cleans up this bucket?".into(),
+            Self::Vanished { .. } | Self::Planted { .. } => "who else writes to or cleans up this bucket?".into(),
             Self::Taken(_) => "does another idkeep run with this node's name?".into(),
         })
     }

@@ -74,7 +74,10 @@ impl Run<'_> {
         if let Some(reference) = self.sign {
             let key = secret::resolve(reference)?;
             let signature = sign::sign(&key, Purpose::Manifest, &bytes)?;
-            self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
+            let file = format!("{folder}/manifest.json.sig");
+            if !self.repository.create(&file, Bytes::from(signature)).await? {
+                return Err(Error::Planted { file });
+            }
         }
         if !lock.is_ours().await? {
             return Err(Error::LockLost);

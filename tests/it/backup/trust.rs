@@ -165,6 +165,24 @@ fn a_manifest_is_signed_so_that_ssh_keygen_verifies_it() {
 }
 
 #[test]
+fn a_signature_that_somebody_else_put_there_is_not_written_over() {
+    let mut node = Node::new(448);
+    let ours = signing_key(&node, "ours");
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    let lock = hold(&node);
+    let run = held_run(&node);
+    let pending = node.files().into_iter().find_map(|file| Some(file.strip_suffix("/pending.json")?.to_owned()));
+    let planted = node.folder().join(pending.unwrap()).join("manifest.json.sig");
+    std::fs::write(&planted, "theirs").unwrap();
+    drop(lock);
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("manifest.json.sig is there already"), "{outcome}");
+    assert!(node.whole().is_empty());
+    node.publish();
+}
+
+#[test]
 fn only_sets_of_the_signers_are_believed_and_built_upon() {
     let mut node = Node::new(438);
     let ours = signing_key(&node, "ours");
