@@ -33,7 +33,7 @@ pub mod stream;
 mod turn;
 pub mod verify;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -109,6 +109,7 @@ async fn one(
         known: invariants::Known::default(),
         owner: None,
         leases: RefCell::default(),
+        is_uncertain: Cell::new(false),
     };
     run.take().await
 }

@@ -77,6 +77,9 @@ pub enum Error {
     /// Somebody else wrote into the set that this run takes.
     #[error("nothing was published: {file} is there already, and is not this run's")]
     Planted { file: String },
+    /// The server was asked to take the manifest, and nobody knows whether it did.
+    #[error("it is not known whether set {set} is published")]
+    Uncertain { set: SetId, source: repository::Error },
     /// A manifest is there already.
     #[error("set {0} has a manifest already: another run wrote it")]
     Taken(SetId),
@@ -130,6 +133,7 @@ impl Failure for Error {
             | Self::Interrupted
             | Self::Vanished { .. }
             | Self::Planted { .. }
+            | Self::Uncertain { .. }
             | Self::Taken(_) => Fault::Transient,
         }
     }
@@ -168,6 +172,9 @@ impl Failure for Error {
             Self::LockLost => "is this machine suspended, or cut off from the repository? see `lock_expiry`".into(),
             Self::Interrupted => "run it again: nothing of it is left that counts".into(),
             Self::Vanished { .. } | Self::Planted { .. } => "who else writes to or cleans up this bucket?".into(),
+            Self::Uncertain { .. } => {
+                "`idkeep list` shows it if it is; what was stored stays until the next run, which removes it if it is not".into()
+            }
             Self::Taken(_) => "does another idkeep run with this node's name?".into(),
         })
     }

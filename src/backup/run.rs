@@ -3,7 +3,7 @@
 mod owner;
 mod publish;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub struct Run<'r> {
     pub(super) owner: Option<Owner>,
     /// Credentials that were made for this run, or are being made: whatever ends it, they are revoked.
     pub(super) leases: RefCell<Vec<Rc<Lease>>>,
+    /// True while nobody knows whether the manifest is in the repository.
+    pub(super) is_uncertain: Cell<bool>,
 }
 
 /// A database that is ready for its turn.
@@ -70,7 +72,9 @@ impl Run<'_> {
         let is_lost = matches!(result, Err(Error::LockLost));
         let repository = async {
             // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-            if result.is_err() && !is_lost && stop.within(Until::Cleared, self.clear(&lock)).await.is_none() {
+            if self.is_uncertain.get() {
+                tracing::warn!(node, "it is not known whether the set is published: all of it stays");
+            } else if result.is_err() && !is_lost && stop.within(Until::Cleared, self.clear(&lock)).await.is_none() {
                 tracing::warn!(node, "what was begun stays for the next run to remove");
             }
             lock.release().await;

@@ -66,6 +66,10 @@ async fn clear(repository: &Repository, folder: &str, files: &[String]) -> Resul
             upload::abort(repository, cloud, &format!("{folder}/{}", begun.file), &begun.id).await?;
         }
     }
+    // A request of a run that gave up waiting for the answer may have come late: what it names is no leftover.
+    if repository.size(&format!("{folder}/manifest.json")).await?.is_some() {
+        return repository.remove(&pending).await;
+    }
     for file in files.iter().filter(|file| *file != FILE) {
         repository.remove(&format!("{folder}/{file}")).await?;
     }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::Run;
-use crate::backup::manifest::{Manifest, Outcome, Previous};
-use crate::backup::repository::{Lock, Pending};
+use crate::backup::manifest::{self, Manifest, Outcome, Previous};
+use crate::backup::repository::{self, Lock, Pending};
 use crate::backup::set::SetId;
 use crate::backup::sign::{self, Purpose};
 use crate::backup::{Error, catalog};
 use crate::config::{SecretRef, Signer};
+use crate::error::{Failure as _, Fault};
 use crate::secret;
 
 impl Run<'_> {
@@ -82,12 +83,36 @@ impl Run<'_> {
         if !lock.is_ours().await? {
             return Err(Error::LockLost);
         }
-        if !self.repository.create(&format!("{folder}/manifest.json"), Bytes::from(bytes)).await? {
-            return Err(Error::Taken(manifest.set));
-        }
+        self.put(manifest.set, Bytes::from(bytes)).await?;
         pending.end().await;
         self.announce(&manifest);
         Ok(manifest)
+    }
+
+    /// Writes the manifest. A request that got no answer may still be carried out: then what the manifest names stays.
+    async fn put(&self, set: SetId, bytes: Bytes) -> Result<(), Error> {
+        let key = format!("{}/{set}/manifest.json", self.name);
+        self.is_uncertain.set(true);
+        let created = match self.repository.create(&key, bytes.clone()).await {
+            Err(error) if error.fault() == Fault::Transient => self.look_for(&key, &bytes, error, set).await?,
+            created => created.inspect_err(|_| self.is_uncertain.set(false))?,
+        };
+        self.is_uncertain.set(false);
+        if created { Ok(()) } else { Err(Error::Taken(set)) }
+    }
+
+    /// Whether a manifest of which nobody knows is there, and ours.
+    async fn look_for(&self, key: &str, bytes: &Bytes, error: repository::Error, set: SetId) -> Result<bool, Error> {
+        let is_folder = self.repository.url().folder().is_some();
+        match self.repository.read(key, manifest::MAX_BYTES).await {
+            // On this machine nothing is under way any more.
+            Ok(None) if is_folder => {
+                self.is_uncertain.set(false);
+                Err(error.into())
+            }
+            Ok(Some(found)) if !is_folder => Ok(found == bytes),
+            _ => Err(Error::Uncertain { set, source: error }),
+        }
     }
 
     fn announce(&self, manifest: &Manifest) {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::faults::{children, held_run, hold, kill};
 use crate::support::backup::Node;
 use crate::support::client::Client;
-use crate::support::idkeep::Signal;
+use crate::support::idkeep::{Outcome, Signal};
 use crate::support::parts::library;
 use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::s3::{Bucket, S3, forward, relay};
@@ -327,6 +327,64 @@ fn expiry_removes_nothing_of_a_set_whose_manifest_came_late() {
     assert!(is_here.load(Ordering::SeqCst) && outcome.stderr.contains("has a manifest by now"), "{outcome}");
     assert_eq!(keys(&bucket, &node).len(), before + 1);
     assert_eq!(node.whole().len(), 2);
+}
+
+/// The manifest's request, whose fate the run does not learn: kept back, or carried out without an answer.
+fn run_with_a_lost_manifest(node: &mut Node, bucket: &Bucket, is_carried_out: bool) -> (Outcome, Vec<u8>) {
+    let kept = Arc::<Mutex<Vec<u8>>>::default();
+    let (to, client, keeping) = (bucket.s3.address, Client::new(None), kept.clone());
+    let server = Server::plain(move |seen: Seen| {
+        let (client, keeping) = (client.clone(), keeping.clone());
+        async move {
+            if seen.method != "PUT" || !seen.path.ends_with("/manifest.json") {
+                return forward(&client, to, seen).await;
+            }
+            seen.body.clone_into(&mut keeping.lock().unwrap());
+            if is_carried_out {
+                forward(&client, to, seen).await;
+            }
+            Reply::new(503, "application/xml", "<Error><Code>SlowDown</Code></Error>")
+        }
+    });
+    keep_in(node, bucket, &server.origin(), "60s");
+    let time = put_forward(node);
+    let run = node.start();
+    run.wait_for_stderr("trying again");
+    std::fs::write(&time, b"+120").unwrap();
+    let outcome = run.wait();
+    let kept = kept.lock().unwrap().clone();
+    (outcome, kept)
+}
+
+#[test]
+fn a_manifest_of_which_nobody_knows_whether_it_is_there_keeps_its_objects() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(412);
+    let (outcome, manifest) = run_with_a_lost_manifest(&mut node, &bucket, false);
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("it is not known whether set"), "{outcome}");
+    assert!(outcome.stderr.contains("all of it stays"), "{outcome}");
+    let left = keys(&bucket, &node);
+    assert_eq!(left.iter().filter(|key| key.ends_with(".age")).count(), 2, "{left:?}");
+    // The request is carried out after all: the set is whole, and the next run leaves it alone.
+    let set = left[0].split_once('/').unwrap().0.to_owned();
+    bucket.put(&format!("prefix/{}/{set}/manifest.json", node.name()), &manifest);
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    assert_eq!(node.whole(), std::slice::from_ref(&set));
+    let next = node.publish();
+    assert_eq!(node.whole(), [set, next]);
+    assert_nothing_left(&bucket, &node);
+}
+
+#[test]
+fn a_manifest_that_is_there_is_published_though_nobody_said_so() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(413);
+    let (outcome, _) = run_with_a_lost_manifest(&mut node, &bucket, true);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    assert_eq!(node.whole().len(), 1);
+    assert_nothing_left(&bucket, &node);
 }
 
 #[test]
