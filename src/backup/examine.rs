@@ -17,8 +17,8 @@ use super::repository::{self, Doing, Repository};
 use super::set::SetId;
 use super::sign::{self, Purpose};
 use super::verify::contents::{self, Error};
-use super::verify::{self, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
-use crate::config::{Period, SecretRef, Signer};
+use super::verify::{self, Beside, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
+use crate::config::{Encryption, Period, SecretRef, Signer};
 use crate::secret;
 
 /// Chunks that wait for the thread that opens them.
@@ -37,6 +37,8 @@ pub struct Examination<'e> {
     pub catalog: &'e Catalog,
     /// The private key that looks inside, where there is one.
     pub key: Option<&'e Path>,
+    /// Whether what is taken is sealed.
+    pub encryption: Encryption,
     /// The participant's pruning `retention`.
     pub pruning_retention: Option<Period>,
     /// The key that signs what is found, where there is one.
@@ -72,7 +74,14 @@ impl Examination<'_> {
         let previous = self.catalog.sets.iter().find(|other| Some(other.id) == named);
         let previous = previous.map_or(Previous::Gone, |other| Previous::There(other.sha256.clone()));
         let neighbours = neighbours(self.catalog, entry);
-        let mut checks = verify::judge(manifest, &signature, &previous, neighbours, self.pruning_retention, now);
+        let beside = Beside {
+            signature: &signature,
+            previous: &previous,
+            neighbours,
+            encryption: self.encryption,
+            pruning_retention: self.pruning_retention,
+        };
+        let mut checks = verify::judge(manifest, &beside, now);
         if manifest.node != node || manifest.set != entry.id {
             let other = format!("its manifest is that of {}/{}", manifest.node, manifest.set);
             checks.push(Check::fail("place", other, "somebody moved it here: restore from another set"));

@@ -66,7 +66,10 @@ async fn node(
     arguments: &Verify,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let Some(repository) = backup::repository_of(config, subject, http) else { return Ok(()) };
+    let (Some(configured), Some(repository)) = (&subject.config.backup, backup::repository_of(config, subject, http))
+    else {
+        return Ok(());
+    };
     let repository = repository.map_err(|error| Failed::from(&error))?;
     let (sign, signers) = (backup::sign(config, subject), backup::signers(config, subject));
     backup::can_sign(sign, signers).map_err(|error| Failed::from(&error))?;
@@ -77,7 +80,8 @@ async fn node(
         node,
         catalog: &catalog,
         key: arguments.key.as_deref(),
-        pruning_retention: subject.config.backup.as_ref().and_then(|backup| backup.pruning_retention),
+        encryption: configured.encryption,
+        pruning_retention: configured.pruning_retention,
         sign,
         signers,
     };
