@@ -46,7 +46,7 @@ use tracing::Instrument as _;
 
 pub use error::Error;
 use receipt::{NodeReceipt, Report};
-pub use run::{Run, can_sign};
+pub use run::{Owner, Run, can_sign};
 
 use crate::config::{Config, Name, SecretRef, Signer, Store};
 use crate::error::Failed;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Owner;
 use super::archive::Contents;
 use super::catalog::{Catalog, Entry, State};
 use super::manifest::{Dump, Manifest};
@@ -17,7 +18,7 @@ use super::repository::{self, Doing, Repository};
 use super::set::SetId;
 use super::sign::{self, Purpose};
 use super::verify::contents::{self, Error};
-use super::verify::{self, Beside, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
+use super::verify::{self, Belongs, Beside, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
 use crate::config::{Encryption, Period, SecretRef, Signer};
 use crate::secret;
 
@@ -74,9 +75,15 @@ impl Examination<'_> {
         let previous = self.catalog.sets.iter().find(|other| Some(other.id) == named);
         let previous = previous.map_or(Previous::Gone, |other| Previous::There(other.sha256.clone()));
         let neighbours = neighbours(self.catalog, entry);
+        let belongs = match Owner::read(self.repository, node).await? {
+            Some(Ok(owner)) => Belongs::To(crate::log::printable(&owner.participant_id)),
+            Some(Err(_)) => Belongs::Unreadable,
+            None => Belongs::Nobody,
+        };
         let beside = Beside {
             signature: &signature,
             previous: &previous,
+            belongs: &belongs,
             neighbours,
             encryption: self.encryption,
             pruning_retention: self.pruning_retention,

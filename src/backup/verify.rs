@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::set::SetId;
-pub use checks::{Beside, Found, Neighbours, Previous, Signature, judge, object};
+pub use checks::{Belongs, Beside, Found, Neighbours, Previous, Signature, judge, object};
 
 /// The name of this form of record.
 pub const SCHEMA: &str = "idkeep/verification/v1";

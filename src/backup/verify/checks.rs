@@ -44,6 +44,17 @@ pub enum Previous {
     Gone,
 }
 
+/// Whose sets the node's folder holds, as its `node.json` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Belongs {
+    /// This participant's.
+    To(String),
+    /// There is no such file.
+    Nobody,
+    /// The file is not what idkeep writes.
+    Unreadable,
+}
+
 /// When the sets before and after were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Neighbours {
@@ -60,6 +71,8 @@ pub struct Beside<'b> {
     pub signature: &'b Signature,
     /// The set that it names before itself.
     pub previous: &'b Previous,
+    /// Whose folder it is in.
+    pub belongs: &'b Belongs,
     /// The sets around it.
     pub neighbours: Neighbours,
     /// Whether what is taken is sealed, as the configuration says.
@@ -74,6 +87,7 @@ pub fn judge(manifest: &Manifest, beside: &Beside<'_>, now: Timestamp) -> Vec<Ch
     let neighbours = beside.neighbours;
     let mut checks = vec![Check::pass("manifest", "it can be read, and is that of this set")];
     checks.extend(signed(beside.signature));
+    checks.extend(owned(manifest, beside.belongs));
     checks.push(chain(manifest, beside.previous, neighbours));
     checks.push(match manifest.check_order() {
         Ok(()) => Check::pass("order", format!("each was complete before what follows it: {}", names(manifest))),
@@ -145,6 +159,29 @@ fn signed(signature: &Signature) -> Option<Check> {
         }
         Signature::Unjudged => None,
     }
+}
+
+fn owned(manifest: &Manifest, belongs: &Belongs) -> Option<Check> {
+    const NAME: &str = "participant";
+    let participant = manifest.participant_id.as_ref()?;
+    Some(match belongs {
+        Belongs::To(owner) if owner == participant => Check::pass(NAME, "the one that node.json names, too"),
+        Belongs::To(owner) => Check::fail(
+            NAME,
+            format!("it is a set of {participant}, and node.json says that this folder holds those of {owner}"),
+            "find out which of the two was changed, or brought here, before you restore it",
+        ),
+        Belongs::Nobody => Check::warn(
+            NAME,
+            "there is no node.json that says whose sets this folder holds",
+            "if this is a copy of a repository, copy that file too; else find out who removed it",
+        ),
+        Belongs::Unreadable => Check::unknown(
+            NAME,
+            "node.json is not what idkeep writes",
+            "the file as it was written with the first set: an older version of the object, or a copy",
+        ),
+    })
 }
 
 fn chain(manifest: &Manifest, previous: &Previous, neighbours: Neighbours) -> Check {

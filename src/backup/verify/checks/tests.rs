@@ -24,6 +24,10 @@ fn there(set: &Manifest) -> Previous {
     Previous::There(set.previous.as_ref().unwrap().sha256.clone())
 }
 
+fn ours() -> Belongs {
+    Belongs::To(manifest().participant_id.unwrap())
+}
+
 fn judged(
     set: &Manifest,
     signature: &Signature,
@@ -33,7 +37,8 @@ fn judged(
     now: Timestamp,
 ) -> Vec<Check> {
     let encryption = Encryption::Age;
-    judge(set, &Beside { signature, previous, neighbours, encryption, pruning_retention }, now)
+    let belongs = &ours();
+    judge(set, &Beside { signature, previous, belongs, neighbours, encryption, pruning_retention }, now)
 }
 
 fn checks(set: &Manifest) -> Vec<Check> {
@@ -55,7 +60,7 @@ fn a_good_set_passes_every_check() {
     let set = set();
     let checks = judged(&set, &Signature::Trusted, &there(&set), ALONE, None, at(NOW));
     let names: Vec<&str> = checks.iter().map(|check| check.check.as_str()).collect();
-    assert_eq!(names, ["manifest", "signature", "chain", "order", "I1", "I2", "I3", "I4", "age"]);
+    assert_eq!(names, ["manifest", "signature", "participant", "chain", "order", "I1", "I2", "I3", "I4", "age"]);
     assert!(checks.iter().all(|check| check.result == Grade::Pass), "{checks:?}");
 }
 
@@ -64,6 +69,29 @@ fn who_did_not_sign_it_fails_it() {
     let refused = Signature::Refused("it is not signed".into());
     let checks = judged(&set(), &refused, &Previous::Gone, ALONE, None, at(NOW));
     expect(&checks, "signature", Grade::Fail, "it is not signed");
+}
+
+#[test]
+fn a_set_of_another_participant_than_the_folders_fails() {
+    let in_folder = |set: &Manifest, belongs: &Belongs| {
+        let beside = Beside {
+            signature: &Signature::Unjudged,
+            previous: &Previous::Gone,
+            belongs,
+            neighbours: ALONE,
+            encryption: Encryption::Age,
+            pruning_retention: None,
+        };
+        judge(set, &beside, at(NOW))
+    };
+    let mut set = set();
+    let other = Belongs::To("PAR::other::1220ff".into());
+    expect(&in_folder(&set, &other), "participant", Grade::Fail, "PAR::other::1220ff");
+    expect(&in_folder(&set, &Belongs::Nobody), "participant", Grade::Warn, "no node.json");
+    expect(&in_folder(&set, &Belongs::Unreadable), "participant", Grade::Unknown, "not what idkeep writes");
+    // Whose it is then, I3 does not know either.
+    set.participant_id = None;
+    assert!(in_folder(&set, &other).iter().all(|check| check.check != "participant"));
 }
 
 #[test]
@@ -167,8 +195,14 @@ fn a_dump_in_clear_fails_where_dumps_are_sealed_and_is_warned_of_where_they_are_
     let mut set = set();
     set.databases[1].recipients.clear();
     let in_clear = |encryption, signature| {
-        let beside =
-            Beside { signature, previous: &Previous::Gone, neighbours: ALONE, encryption, pruning_retention: None };
+        let beside = Beside {
+            signature,
+            previous: &Previous::Gone,
+            belongs: &ours(),
+            neighbours: ALONE,
+            encryption,
+            pruning_retention: None,
+        };
         judge(&set, &beside, at(NOW))
     };
     let signatures = [Signature::Unjudged, Signature::Trusted];
