@@ -33,6 +33,7 @@ pub mod stream;
 mod turn;
 pub mod verify;
 
+use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Instant;
@@ -43,9 +44,9 @@ use tracing::Instrument as _;
 
 pub use error::Error;
 use receipt::{NodeReceipt, Report};
-pub use run::{Run, can_sign};
+pub use run::{Owner, Run, can_sign};
 
-use crate::config::{Config, Name, Signer};
+use crate::config::{Config, Name, SecretRef, Signer};
 use crate::error::Failed;
 use crate::http::Http;
 use crate::secret::{self, Secrets};
@@ -72,7 +73,9 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
         receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         receipts.push(receipt);
     }
-    pass.close().await;
+    if stop.within(stop::Until::Left, pass.close()).await.is_none() {
+        tracing::warn!("not every login could be given back in time: they live until they run out");
+    }
     secret::scrub_stack();
     Report { nodes: receipts }
 }
@@ -92,7 +95,7 @@ async fn one(
         node: &subject.config,
         backup,
         repository: repository?,
-        sign: config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref()),
+        sign: sign(config, subject),
         signers: signers(config, subject),
         subject,
         http,
@@ -101,6 +104,8 @@ async fn one(
         clock: clock::Clock::start(),
         known: invariants::Known::default(),
         owner: None,
+        leases: RefCell::default(),
+        is_uncertain: Cell::new(false),
     };
     run.take().await
 }
@@ -121,4 +126,10 @@ pub fn repository_of(
 pub fn signers<'c>(config: &'c Config, subject: &Subject) -> &'c [Signer] {
     let repository = subject.config.backup.as_ref().and_then(|backup| config.repositories.get(&backup.repository));
     repository.map_or(&[], |repository| &repository.signers)
+}
+
+/// The key that signs in a node's repository, where there is one.
+#[must_use]
+pub fn sign<'c>(config: &'c Config, subject: &Subject) -> Option<&'c SecretRef> {
+    config.repositories.get(&subject.config.backup.as_ref()?.repository)?.sign.as_ref()
 }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::manifest::{self, Manifest};
 use super::repository::{self, Object, Repository};
 use super::set::SetId;
-use super::sign;
+use super::sign::{self, Purpose};
 use super::verify::Record;
 use crate::config::Signer;
 
@@ -125,12 +125,12 @@ async fn entry(
     let signature = small(repository, &key("manifest.json.sig")).await?;
     let state = match &manifest {
         Err(error) => State::Broken(format!("its manifest cannot be read: {error}")),
-        Ok(manifest) => match unbelieved(signers, signature.as_ref(), &bytes) {
+        Ok(manifest) => match unbelieved(signers, Purpose::Manifest, signature.as_ref(), &bytes) {
             Some(reason) => State::Unbelieved(reason),
             None => state(manifest, node, id, &files),
         },
     };
-    let verified_at = verified_at(repository, node, id, &files, &sha256).await?;
+    let verified_at = verified_at(repository, node, id, &files, &sha256, signers).await?;
     Ok(Entry { id, state, manifest: manifest.ok(), sha256, files, verified_at })
 }
 
@@ -143,14 +143,19 @@ pub(super) async fn small(repository: &Repository, key: &str) -> Result<Option<B
     }
 }
 
-/// Why a manifest is not believed.
-pub(super) fn unbelieved(signers: &[Signer], signature: Option<&Bytes>, manifest: &[u8]) -> Option<String> {
+/// Why a manifest or a record is not believed.
+pub(super) fn unbelieved(
+    signers: &[Signer],
+    purpose: Purpose,
+    signature: Option<&Bytes>,
+    bytes: &[u8],
+) -> Option<String> {
     if signers.is_empty() {
         return None;
     }
     match signature {
         None => Some("it is not signed".into()),
-        Some(signature) => sign::verify(signature, manifest, signers).err().map(|error| error.to_string()),
+        Some(signature) => sign::verify(signature, purpose, bytes, signers).err().map(|error| error.to_string()),
     }
 }
 
@@ -172,12 +177,16 @@ fn state(manifest: &Manifest, node: &str, id: SetId, files: &[Object]) -> State 
 
 /// When the newest `verify-<time>.json` about this manifest was written, if that one is without a failure: what was
 /// damaged since does not count as verified any more.
+///
+/// Where signers are named, only what they signed makes a set verified. A failure counts whoever tells of it: who could
+/// plant that could as well damage the set.
 async fn verified_at(
     repository: &Rc<Repository>,
     node: &str,
     id: SetId,
     files: &[Object],
     sha256: &str,
+    signers: &[Signer],
 ) -> Result<Option<Timestamp>, repository::Error> {
     // One that says to be of the future would have the last word for ever.
     let latest = SetId::at(Timestamp::now().saturating_add(AHEAD).unwrap_or(Timestamp::MAX));
@@ -190,11 +199,29 @@ async fn verified_at(
         .filter(|(at, _)| *at <= latest)
         .collect();
     names.sort_unstable();
+    let mut is_told = false;
     for (_, name) in names.iter().rev() {
-        let bytes = small(repository, &format!("{node}/{id}/{name}")).await?.unwrap_or_default();
-        if let Some(record) = Record::about(&bytes, sha256) {
+        let key = format!("{node}/{id}/{name}");
+        let bytes = small(repository, &key).await?.unwrap_or_default();
+        let Some(record) = Record::about(&bytes, name, node, id, sha256) else { continue };
+        let signature = match signers {
+            [] => None,
+            _ => small(repository, &format!("{key}.sig")).await?,
+        };
+        let Some(why) = unbelieved(signers, Purpose::Record, signature.as_ref(), &bytes) else {
             return Ok(record.passed_at());
+        };
+        let (set, failed) = (id.to_string(), record.passed_at().is_none());
+        let record = *name;
+        if failed {
+            tracing::warn!(node, set, record, why, "a record that no signer signed says that this set failed");
+            return Ok(None);
         }
+        // Of all those from before there were signers, one is enough.
+        if !is_told {
+            tracing::warn!(node, set, record, why, "a record that no signer signed does not make this set verified");
+        }
+        is_told = true;
     }
     Ok(None)
 }

@@ -36,13 +36,13 @@ pub enum Error {
     #[error(transparent)]
     Seal(#[from] seal::Error),
     /// The signing key cannot be read.
-    #[error("reading the key that signs manifests")]
+    #[error("reading the key that signs")]
     SignKey(#[from] secret::Error),
     /// The signing key cannot be used.
-    #[error("signing the manifest")]
+    #[error("signing")]
     Sign(#[from] sign::Error),
     /// The signing key's sets would not be believed.
-    #[error("the key that signs manifests is none of the `signers`: its sets would not be believed")]
+    #[error("the key that signs is none of the `signers`: what it signs would not be believed")]
     NotASigner,
     /// The order is broken, whatever the plan said.
     #[error("nothing was published: {0}")]
@@ -53,6 +53,9 @@ pub enum Error {
     /// The data itself says that the set is not consistent.
     #[error("set {set} is rejected: {}", broken(invariants))]
     Rejected { set: SetId, invariants: BTreeMap<String, Invariant> },
+    /// The same, and there is not even evidence of it.
+    #[error("set {set} is rejected: {}; and its `rejected.json` could not be written", broken(invariants))]
+    Unkept { set: SetId, invariants: BTreeMap<String, Invariant>, source: repository::Error },
     /// A standby has not yet seen what the validator refers to.
     #[error("{database}: the standby lags behind the validator app: {reason}")]
     StandbyLags { database: String, reason: String },
@@ -71,6 +74,12 @@ pub enum Error {
     /// What was stored is not there.
     #[error("{file} is not in the repository as it was stored ({found})")]
     Vanished { file: String, found: String },
+    /// Somebody else wrote into the set that this run takes.
+    #[error("nothing was published: {file} is there already, and is not this run's")]
+    Planted { file: String },
+    /// The server was asked to take the manifest, and nobody knows whether it did.
+    #[error("it is not known whether set {set} is published")]
+    Uncertain { set: SetId, source: repository::Error },
     /// A manifest is there already.
     #[error("set {0} has a manifest already: another run wrote it")]
     Taken(SetId),
@@ -82,6 +91,10 @@ impl Error {
         let database = database.to_owned();
         move |source| Self::Database { database: database.clone(), source }
     }
+}
+
+fn graver(one: Fault, other: Fault) -> Fault {
+    if other.gravity() > one.gravity() { other } else { one }
 }
 
 fn broken(invariants: &BTreeMap<String, Invariant>) -> String {
@@ -112,12 +125,15 @@ impl Failure for Error {
             Self::SignKey(error) => error.fault(),
             Self::Sign(error) => error.fault(),
             Self::Order(_) | Self::Unreadable(_) | Self::Rejected { .. } => Fault::Inconsistent,
+            Self::Unkept { source, .. } => graver(Fault::Inconsistent, source.fault()),
             Self::AnotherParticipant { .. } => Fault::Identity,
             Self::StandbyLags { .. }
             | Self::GaveWay { .. }
             | Self::LockLost
             | Self::Interrupted
             | Self::Vanished { .. }
+            | Self::Planted { .. }
+            | Self::Uncertain { .. }
             | Self::Taken(_) => Fault::Transient,
         }
     }
@@ -142,6 +158,10 @@ impl Failure for Error {
             Self::Rejected { .. } => {
                 "the set is kept as `rejected.json` and is no backup; the earlier sets are untouched: see the page \"Database backups\" of the documentation".into()
             }
+            Self::Unkept { source, .. } => {
+                let more = source.hint().map(|hint| format!("; of the repository: {hint}")).unwrap_or_default();
+                format!("the databases do not fit together, whatever became of the evidence: see the page \"Database backups\" of the documentation{more}")
+            }
             Self::StandbyLags { .. } => "dump the participant from its primary, or give the standby time".into(),
             Self::GaveWay { .. } => {
                 "run it when no schema change is under way, or raise `yield_after`; the node was not held up any longer".into()
@@ -151,7 +171,10 @@ impl Failure for Error {
             }
             Self::LockLost => "is this machine suspended, or cut off from the repository? see `lock_expiry`".into(),
             Self::Interrupted => "run it again: nothing of it is left that counts".into(),
-            Self::Vanished { .. } => "who else writes to or cleans up this bucket?".into(),
+            Self::Vanished { .. } | Self::Planted { .. } => "who else writes to or cleans up this bucket?".into(),
+            Self::Uncertain { .. } => {
+                "`idkeep list` shows it if it is; what was stored stays until the next run, which removes it if it is not".into()
+            }
             Self::Taken(_) => "does another idkeep run with this node's name?".into(),
         })
     }

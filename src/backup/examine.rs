@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -10,14 +11,18 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Owner;
 use super::archive::Contents;
 use super::catalog::{Catalog, Entry, State};
 use super::manifest::{Dump, Manifest};
 use super::repository::{self, Doing, Repository};
 use super::set::SetId;
+use super::sign::{self, Purpose};
 use super::verify::contents::{self, Error};
-use super::verify::{self, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
-use crate::config::Period;
+use super::verify::{self, Belongs, Beside, Check, Found, Grade, Neighbours, Previous, Record, SetReport, Signature};
+use crate::config::{Encryption, Period, SecretRef, Signer};
+use crate::retry::Deadline;
+use crate::secret::Secrets;
 
 /// Chunks that wait for the thread that opens them.
 const AHEAD: usize = 4;
@@ -35,10 +40,18 @@ pub struct Examination<'e> {
     pub catalog: &'e Catalog,
     /// The private key that looks inside, where there is one.
     pub key: Option<&'e Path>,
+    /// Whether what is taken is sealed.
+    pub encryption: Encryption,
     /// The participant's pruning `retention`.
     pub pruning_retention: Option<Period>,
-    /// True where signers are configured.
-    pub has_signers: bool,
+    /// The key that signs what is found, where there is one.
+    pub sign: Option<&'e SecretRef>,
+    /// Where that key is read.
+    pub secrets: &'e Secrets,
+    /// How long reading it may take.
+    pub patience: Duration,
+    /// Whose records are believed; everybody's where none is named.
+    pub signers: &'e [Signer],
 }
 
 impl Examination<'_> {
@@ -59,7 +72,7 @@ impl Examination<'_> {
 
     async fn whole(&self, entry: &Entry, manifest: &Manifest, now: Timestamp) -> Result<Vec<Check>, repository::Error> {
         let node = self.node;
-        let signature = match (&entry.state, self.has_signers) {
+        let signature = match (&entry.state, !self.signers.is_empty()) {
             (State::Unbelieved(why), _) => Signature::Refused(why.clone()),
             (_, true) => Signature::Trusted,
             (_, false) => Signature::Unjudged,
@@ -68,7 +81,20 @@ impl Examination<'_> {
         let previous = self.catalog.sets.iter().find(|other| Some(other.id) == named);
         let previous = previous.map_or(Previous::Gone, |other| Previous::There(other.sha256.clone()));
         let neighbours = neighbours(self.catalog, entry);
-        let mut checks = verify::judge(manifest, &signature, &previous, neighbours, self.pruning_retention, now);
+        let belongs = match Owner::read(self.repository, node).await? {
+            Some(Ok(owner)) => Belongs::To(crate::log::printable(&owner.participant_id)),
+            Some(Err(_)) => Belongs::Unreadable,
+            None => Belongs::Nobody,
+        };
+        let beside = Beside {
+            signature: &signature,
+            previous: &previous,
+            belongs: &belongs,
+            neighbours,
+            encryption: self.encryption,
+            pruning_retention: self.pruning_retention,
+        };
+        let mut checks = verify::judge(manifest, &beside, now);
         if manifest.node != node || manifest.set != entry.id {
             let other = format!("its manifest is that of {}/{}", manifest.node, manifest.set);
             checks.push(Check::fail("place", other, "somebody moved it here: restore from another set"));
@@ -84,43 +110,60 @@ impl Examination<'_> {
 
     /// Only a record makes a set count as verified; where none may be written, the report still stands.
     async fn record(&self, entry: &Entry, report: &SetReport, now: Timestamp) {
-        let record = Record {
-            schema: verify::SCHEMA.to_owned(),
-            set: entry.id,
-            verified_at: now,
-            manifest_sha256: entry.sha256.clone(),
-            result: report.result,
-            with_key: self.key.is_some(),
-            checks: report.checks.clone(),
-        };
-        let bytes = Bytes::from(serde_json::to_vec_pretty(&record).unwrap_or_default());
-        let folder = format!("{}/{}", self.node, entry.id);
-        if let Err(error) = keep(self.repository, &folder, bytes, SetId::at(now)).await {
-            let (set, error) = (entry.id.to_string(), crate::error::chain(&error));
-            tracing::warn!(
-                node = report.node,
+        let (node, set) = (report.node.as_str(), entry.id.to_string());
+        match self.keep(entry, report, now).await {
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::warn!(node, set, error, "the record could not be written: the set does not count as verified");
+            }
+            Ok(()) if self.sign.is_none() && !self.signers.is_empty() => tracing::warn!(
+                node,
                 set,
-                error,
-                "the record could not be written: the set does not count as verified"
-            );
+                "the record is not signed: only a `verify` where `sign` is configured makes the set count as verified"
+            ),
+            Ok(()) => {}
         }
         let failed = report.with(Grade::Fail).count();
-        let (set, result) = (entry.id.to_string(), report.result.as_str());
-        tracing::info!(node = report.node, set, result, failed, "set verified");
+        tracing::info!(node, set, result = report.result.as_str(), failed, "set verified");
     }
-}
 
-/// Writes a record under the first second that has none: one that is lost could be the one that tells of damage.
-async fn keep(repository: &Repository, folder: &str, bytes: Bytes, from: SetId) -> Result<(), repository::Error> {
-    let mut at = from;
-    for _ in 0..MAX_TAKEN {
-        if repository.create(&format!("{folder}/{}", Record::file(at)), bytes.clone()).await? {
-            return Ok(());
+    /// Writes a record under the first second that has none: one that is lost could be the one that tells of damage.
+    async fn keep(&self, entry: &Entry, report: &SetReport, now: Timestamp) -> Result<(), super::Error> {
+        let folder = format!("{}/{}", self.node, entry.id);
+        let mut at = SetId::at(now);
+        for _ in 0..MAX_TAKEN {
+            let record = Record {
+                schema: verify::SCHEMA.to_owned(),
+                node: self.node.to_owned(),
+                set: entry.id,
+                verified_at: at.started_at(),
+                manifest_sha256: entry.sha256.clone(),
+                result: report.result,
+                with_key: self.key.is_some(),
+                checks: report.checks.clone(),
+            };
+            let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
+            if self.put(&format!("{folder}/{}", Record::file(at)), bytes).await? {
+                return Ok(());
+            }
+            at = at.next();
         }
-        at = at.next();
+        let doing = Doing { repository: self.repository.name().to_owned(), verb: "writing", key: folder };
+        Err(repository::Error::Exists { doing }.into())
     }
-    let doing = Doing { repository: repository.name().to_owned(), verb: "writing", key: folder.to_owned() };
-    Err(repository::Error::Exists { doing })
+
+    /// The signature comes first: a record without one would not count. False where that second is taken.
+    async fn put(&self, key: &str, record: Vec<u8>) -> Result<bool, super::Error> {
+        if let Some(reference) = self.sign {
+            let secret = self.secrets.resolve(reference, Deadline::after(self.patience)).await?;
+            let signature = sign::sign(&secret, Purpose::Record, &record)?;
+            drop(secret);
+            if !self.repository.create(&format!("{key}.sig"), Bytes::from(signature)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(self.repository.create(key, Bytes::from(record)).await?)
+    }
 }
 
 /// The snapshots of the sets around this one, among those that count.

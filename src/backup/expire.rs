@@ -196,23 +196,33 @@ async fn remove(
 }
 
 /// Files of older rejected runs, and whatever is left of runs that ended before a newer set was published: runs of a
-/// node never interleave, so nobody writes there any more.
+/// node never interleave, so nobody writes there any more. But a request of theirs may arrive late: where there is a
+/// manifest by now, nothing is removed.
 async fn clear(repository: &Rc<Repository>, node: &str, catalog: &Catalog) {
-    let old = catalog.rejected.iter().rev().skip(REJECTED_KEPT);
-    let evidence = |file: &&Object| file.name != "rejected.json";
-    let mut files: Vec<String> = old
-        .flat_map(|(id, files)| files.iter().filter(evidence).map(move |file| format!("{node}/{id}/{}", file.name)))
-        .collect();
+    let rejected = catalog.rejected.iter().rev().skip(REJECTED_KEPT).map(|(id, _)| *id);
     let newest = catalog.whole().next_back().map(|entry| entry.id);
-    for id in catalog.pending.iter().filter(|id| newest.is_some_and(|newest| **id < newest)) {
-        match repository.list(&format!("{node}/{id}")).await {
-            Ok(left) => files.extend(left.into_iter().map(|file| format!("{node}/{id}/{}", file.name))),
-            Err(error) => tracing::warn!(node, error = error.to_string(), "leftovers cannot be seen"),
+    let ended = catalog.pending.iter().copied().filter(|id| newest.is_some_and(|newest| *id < newest));
+    for id in rejected.chain(ended) {
+        if let Err(error) = clear_one(repository, node, id).await {
+            let (set, error) = (id.to_string(), crate::error::chain(&error));
+            tracing::warn!(node, set, error, "leftovers cannot be seen");
         }
     }
-    for file in files {
-        if let Err(error) = repository.remove(&file).await {
-            tracing::warn!(node, file, error = error.to_string(), "a leftover could not be removed");
+}
+
+async fn clear_one(repository: &Rc<Repository>, node: &str, id: SetId) -> Result<(), repository::Error> {
+    let folder = format!("{node}/{id}");
+    // Looked at again: the catalogue was read before all that was removed since.
+    let files = repository.list(&folder).await?;
+    for file in files.iter().filter(|file| file.name != "rejected.json") {
+        if repository.size(&format!("{folder}/manifest.json")).await?.is_some() {
+            tracing::warn!(node, set = id.to_string(), "this set has a manifest by now: it stays");
+            return Ok(());
+        }
+        if let Err(error) = repository.remove(&format!("{folder}/{}", file.name)).await {
+            let (file, error) = (file.name.as_str(), crate::error::chain(&error));
+            tracing::warn!(node, set = id.to_string(), file, error, "a leftover could not be removed");
         }
     }
+    Ok(())
 }

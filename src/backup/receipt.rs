@@ -80,7 +80,9 @@ impl NodeReceipt {
     #[must_use]
     pub fn failed(node: &str, error: &super::Error) -> Self {
         let (outcome, set, invariants) = match error {
-            super::Error::Rejected { set, invariants } => ("rejected", Some(*set), invariants.clone()),
+            super::Error::Rejected { set, invariants } | super::Error::Unkept { set, invariants, .. } => {
+                ("rejected", Some(*set), invariants.clone())
+            }
             _ => ("failed", None, BTreeMap::new()),
         };
         Self { outcome, set, invariants, ..Self::ended(node, Failed::from(error)) }

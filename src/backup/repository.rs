@@ -128,9 +128,11 @@ impl Repository {
         match put.await {
             Ok(_) => Ok(true),
             // A try whose answer was lost may be the very writer that was first.
-            Err(Error::Exists { .. }) if tries.get() > 1 => {
-                Ok(self.read(key, bytes.len()).await.is_ok_and(|found| found == Some(bytes)))
-            }
+            Err(Error::Exists { .. }) if tries.get() > 1 => match self.read(key, bytes.len()).await {
+                Ok(found) => Ok(found == Some(bytes)),
+                Err(Error::TooLarge { .. }) => Ok(false),
+                Err(source) => Err(Error::Unsure { doing: self.doing(WRITING, key), source: source.into() }),
+            },
             Err(Error::Exists { .. }) => Ok(false),
             Err(error) => Err(error),
         }

@@ -3,8 +3,11 @@
 mod owner;
 mod publish;
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+
+use futures_util::future;
 
 use super::Error;
 use super::clock::Clock;
@@ -16,7 +19,7 @@ use super::plan::Plan;
 use super::postgres::{Login, Session, Target};
 use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
-use super::stop::Stop;
+use super::stop::{Stop, Until};
 use super::turn::{Turn, application_name};
 use crate::config::{self, Database, Name, Node, Role, SecretRef, Signer};
 use crate::http::Http;
@@ -45,6 +48,10 @@ pub struct Run<'r> {
     pub(super) clock: Clock,
     pub(super) known: Known,
     pub(super) owner: Option<Owner>,
+    /// Credentials that were made for this run, or are being made: whatever ends it, they are revoked.
+    pub(super) leases: RefCell<Vec<Rc<Lease>>>,
+    /// True while nobody knows whether the manifest is in the repository.
+    pub(super) is_uncertain: Cell<bool>,
 }
 
 /// A database that is ready for its turn.
@@ -52,7 +59,7 @@ struct Prepared<'r> {
     database: &'r Database,
     target: Target,
     pg_dump_version: String,
-    lease: Option<Lease>,
+    lease: Option<Rc<Lease>>,
 }
 
 impl Run<'_> {
@@ -61,21 +68,33 @@ impl Run<'_> {
         let node = self.name.as_str();
         let stop = self.stop.clone();
         let lock = stop.or(Lock::take(&self.repository, node)).await?;
-        let result = tokio::select! {
-            result = self.under(&lock) => result,
-            () = stop.grace_is_over() => Err(Error::Interrupted),
-        };
+        let result = stop.within(Until::RunEnded, self.under(&lock)).await.unwrap_or(Err(Error::Interrupted));
         let is_lost = matches!(result, Err(Error::LockLost));
-        let tidying = async {
+        let repository = async {
             // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-            if result.is_err() && !is_lost {
-                self.clear(&lock).await;
+            if self.is_uncertain.get() {
+                tracing::warn!(node, "it is not known whether the set is published: all of it stays");
+            } else if result.is_err() && !is_lost && stop.within(Until::Cleared, self.clear(&lock)).await.is_none() {
+                tracing::warn!(node, "what was begun stays for the next run to remove");
             }
             lock.release().await;
         };
-        tokio::select! {
-            () = tidying => {}
-            () = stop.grace_is_over() => tracing::warn!(node, "what was begun stays for the next run to remove"),
+        // Two servers, of which neither waits for the other.
+        let repository = stop.within(Until::Tidied, repository);
+        let ((), revoked) = future::join(
+            async {
+                if repository.await.is_none() {
+                    tracing::warn!(node, "the lock is not given back, and free when it expires");
+                }
+            },
+            stop.within(Until::Tidied, self.revoke()),
+        )
+        .await;
+        if revoked.is_none() {
+            tracing::warn!(
+                node,
+                "credentials that were made for this run are not revoked, and live until they run out"
+            );
         }
         result
     }
@@ -110,23 +129,21 @@ impl Run<'_> {
         .await?;
         let previous = stop.or(self.previous()).await?;
         let plan = Plan::of(&self.backup.databases).map_err(Error::Plan)?;
-        let mut prepared = Vec::new();
-        let result = self.in_order(lock, &plan, previous, &mut prepared).await;
-        for Prepared { lease, .. } in prepared {
-            if let Some(lease) = lease {
-                lease.revoke().await;
-            }
-        }
-        result
+        self.in_order(lock, &plan, previous).await
     }
 
-    async fn in_order<'p>(
-        &'p self,
+    async fn revoke(&self) {
+        let leases = self.leases.take();
+        future::join_all(leases.iter().map(|lease| lease.revoke())).await;
+    }
+
+    async fn in_order(
+        &self,
         lock: &Lock,
-        plan: &Plan<'p>,
+        plan: &Plan<'_>,
         previous: Option<(Previous, Manifest)>,
-        prepared: &mut Vec<Prepared<'p>>,
     ) -> Result<Manifest, Error> {
+        let mut prepared = Vec::new();
         for database in plan.databases() {
             let last = previous.as_ref().and_then(|(_, manifest)| duration(manifest, database.name.as_str()));
             prepared.push(self.stop.or(self.prepare(database, last)).await?);
@@ -139,18 +156,17 @@ impl Run<'_> {
         tracing::info!(node = self.name.as_str(), set = pending.set().to_string(), "set begun");
         let mut manifest = self.manifest(pending.set(), plan, previous.map(|(previous, _)| previous), &app);
         let mut seen = Vec::new();
-        for Prepared { database, target, pg_dump_version, lease } in &*prepared {
-            let lease = lease.as_ref();
+        for Prepared { database, target, pg_dump_version, lease } in &prepared {
+            let lease = lease.as_deref();
             let turn = Turn { run: self, lock, database, target, pg_dump_version, lease, seen: &seen };
             match turn.take(&mut pending).await {
                 Ok((dump, facts)) => {
                     manifest.push(dump)?;
                     seen.push((database.name.to_string(), database.role, facts));
                 }
-                Err(Error::Rejected { set, invariants }) => {
-                    manifest.invariants = invariants.clone();
-                    self.reject(&manifest, pending).await?;
-                    return Err(Error::Rejected { set, invariants });
+                Err(Error::Rejected { invariants, .. }) => {
+                    manifest.invariants = invariants;
+                    return Err(self.reject(&manifest, pending).await);
                 }
                 Err(error) => return Err(error),
             }
@@ -167,15 +183,8 @@ impl Run<'_> {
             Some((lease, login)) => (Some(lease), Some(login)),
             None => (None, None),
         };
-        match self.try_out(database, login).await {
-            Ok((target, pg_dump_version)) => Ok(Prepared { database, target, pg_dump_version, lease }),
-            Err(error) => {
-                if let Some(lease) = lease {
-                    lease.revoke().await;
-                }
-                Err(error)
-            }
-        }
+        let (target, pg_dump_version) = self.try_out(database, login).await?;
+        Ok(Prepared { database, target, pg_dump_version, lease })
     }
 
     async fn try_out(&self, database: &Database, login: Option<Login>) -> Result<(Target, String), Error> {
@@ -203,14 +212,16 @@ impl Run<'_> {
     }
 
     /// Credentials that are made for this run, where the configuration asks for them.
-    async fn borrow(&self, database: &Database, last: Option<Duration>) -> Result<Option<(Lease, Login)>, Error> {
+    async fn borrow(&self, database: &Database, last: Option<Duration>) -> Result<Option<(Rc<Lease>, Login)>, Error> {
         let Some(config::Credentials::Vault { store, path }) = &database.pg_dump.credentials else { return Ok(None) };
         let Some(vault) = self.secrets.vault(store) else { return Ok(None) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
-        let lease = Lease::take(vault, path, last, deadline).await;
-        lease
-            .map(Some)
-            .map_err(|source| Error::Credentials { database: database.name.to_string(), source: source.into() })
+        let lease = Rc::new(Lease::take(vault, path, last, deadline));
+        self.leases.borrow_mut().push(Rc::clone(&lease));
+        match lease.login().await {
+            Ok(login) => Ok(Some((lease, login))),
+            Err(source) => Err(Error::Credentials { database: database.name.to_string(), source: source.into() }),
+        }
     }
 
     async fn app_status(&self) -> AppStatus {

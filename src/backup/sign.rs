@@ -1,4 +1,4 @@
-//! Signatures of manifests: SSHSIG with Ed25519, which `ssh-keygen -Y verify -n idkeep` checks too.
+//! Signatures of manifests and of records of `verify`: SSHSIG with Ed25519, which `ssh-keygen -Y verify` checks too.
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -11,8 +11,25 @@ use crate::config::Signer;
 use crate::error::{Failure, Fault};
 use crate::secret;
 
-/// What a signature is for: one made for anything else is refused.
-pub const NAMESPACE: &str = "idkeep";
+/// What a signature is for: one made for anything else is refused, so that none can pass for the other kind's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A set's manifest.
+    Manifest,
+    /// What a `verify` found.
+    Record,
+}
+
+impl Purpose {
+    /// SSHSIG's namespace for it.
+    #[must_use]
+    pub const fn namespace(self) -> &'static str {
+        match self {
+            Self::Manifest => "idkeep",
+            Self::Record => "idkeep-verification",
+        }
+    }
+}
 
 /// The largest signature that is read, in bytes; those of Ed25519 have about 300.
 pub const MAX_BYTES: usize = 8 * 1024;
@@ -36,13 +53,13 @@ pub enum Error {
     #[error("the signature is not in SSHSIG's form")]
     NotASignature,
     /// Made for something else.
-    #[error("the signature was made for something else than `{NAMESPACE}`")]
-    Namespace,
+    #[error("the signature was made for something else than `{}`", .0.namespace())]
+    Namespace(Purpose),
     /// Made by somebody else.
     #[error("the signature is by a key that is none of the `signers`")]
     Stranger,
     /// It is not over these bytes.
-    #[error("the signature does not match: the manifest was changed, or the signature belongs to another one")]
+    #[error("the signature does not match: what it is beside was changed, or it belongs to something else")]
     Wrong,
 }
 
@@ -51,7 +68,7 @@ impl Failure for Error {
         match self {
             Self::NotAKey | Self::Passphrase | Self::Mismatch => Fault::Config,
             Self::Sign => Fault::Bug,
-            Self::NotASignature | Self::Namespace | Self::Stranger | Self::Wrong => Fault::Identity,
+            Self::NotASignature | Self::Namespace(_) | Self::Stranger | Self::Wrong => Fault::Identity,
         }
     }
 
@@ -63,20 +80,21 @@ impl Failure for Error {
             Self::Passphrase => "idkeep asks nobody: `ssh-keygen -p -N '' -f FILE` takes the passphrase off".into(),
             Self::Sign => return None,
             Self::Stranger => "if its key was rotated, keep the old one under `signers` too".into(),
-            Self::NotASignature | Self::Namespace | Self::Wrong => {
+            Self::NotASignature | Self::Namespace(_) | Self::Wrong => {
                 "do not restore from it: somebody else may have written it".into()
             }
         })
     }
 }
 
-/// Signs a manifest's bytes with an Ed25519 key in OpenSSH's form; the armored signature.
-pub fn sign(key: &SecretString, bytes: &[u8]) -> Result<String, Error> {
+/// Signs these bytes with an Ed25519 key in OpenSSH's form; the armored signature.
+pub fn sign(key: &SecretString, purpose: Purpose, bytes: &[u8]) -> Result<String, Error> {
+    let namespace = purpose.namespace();
     let made = with_key(key, |key| {
-        let data = SshSig::signed_data(NAMESPACE, HashAlg::Sha512, bytes).map_err(|_| Error::Sign)?;
+        let data = SshSig::signed_data(namespace, HashAlg::Sha512, bytes).map_err(|_| Error::Sign)?;
         let public = KeyData::Ed25519(Ed25519PublicKey(key.verifying_key().to_bytes()));
         let signature = Signature::new(Algorithm::Ed25519, key.sign(&data).to_bytes()).map_err(|_| Error::Sign)?;
-        let signature = SshSig::new(public, NAMESPACE, HashAlg::Sha512, signature).map_err(|_| Error::Sign)?;
+        let signature = SshSig::new(public, namespace, HashAlg::Sha512, signature).map_err(|_| Error::Sign)?;
         signature.to_pem(LineEnding::LF).map_err(|_| Error::Sign)
     });
     // Key parsers and signers leave arrays behind on the stack.
@@ -92,18 +110,16 @@ pub fn public_half(key: &SecretString) -> Result<Signer, Error> {
 }
 
 /// Whose signature it is, if it is one of `signers` and over these bytes.
-pub fn verify<'s>(signature: &[u8], bytes: &[u8], signers: &'s [Signer]) -> Result<&'s Signer, Error> {
-    let (signature, key) = parse(signature)?;
+pub fn verify<'s>(
+    signature: &[u8],
+    purpose: Purpose,
+    bytes: &[u8],
+    signers: &'s [Signer],
+) -> Result<&'s Signer, Error> {
+    let (signature, key) = parse(signature, purpose)?;
     let signer = signers.iter().find(|signer| *signer.key() == key).ok_or(Error::Stranger)?;
     check(&signature, signer.key(), bytes)?;
     Ok(signer)
-}
-
-/// The key that a signature over these bytes names itself: nobody vouches for it.
-pub fn named(signature: &[u8], bytes: &[u8]) -> Result<Signer, Error> {
-    let (signature, key) = parse(signature)?;
-    check(&signature, &key, bytes)?;
-    signer(key)
 }
 
 fn with_key<T>(key: &SecretString, act: impl FnOnce(&SigningKey) -> Result<T, Error>) -> Result<T, Error> {
@@ -121,7 +137,7 @@ fn with_key<T>(key: &SecretString, act: impl FnOnce(&SigningKey) -> Result<T, Er
     act(&key)
 }
 
-fn parse(armored: &[u8]) -> Result<(SshSig, [u8; 32]), Error> {
+fn parse(armored: &[u8], purpose: Purpose) -> Result<(SshSig, [u8; 32]), Error> {
     if armored.len() > MAX_BYTES {
         return Err(Error::NotASignature);
     }
@@ -131,8 +147,8 @@ fn parse(armored: &[u8]) -> Result<(SshSig, [u8; 32]), Error> {
     if again.trim_end().as_bytes() != armored.trim_ascii_end() {
         return Err(Error::NotASignature);
     }
-    if signature.namespace() != NAMESPACE {
-        return Err(Error::Namespace);
+    if signature.namespace() != purpose.namespace() {
+        return Err(Error::Namespace(purpose));
     }
     let KeyData::Ed25519(key) = *signature.public_key() else { return Err(Error::Stranger) };
     Ok((signature, key.0))
@@ -142,7 +158,8 @@ fn check(signature: &SshSig, key: &[u8; 32], bytes: &[u8]) -> Result<(), Error> 
     if signature.algorithm() != Algorithm::Ed25519 || !signature.reserved().is_empty() {
         return Err(Error::NotASignature);
     }
-    let data = SshSig::signed_data(NAMESPACE, signature.hash_alg(), bytes).map_err(|_| Error::NotASignature)?;
+    let data =
+        SshSig::signed_data(signature.namespace(), signature.hash_alg(), bytes).map_err(|_| Error::NotASignature)?;
     let key = VerifyingKey::from_bytes(key).map_err(|_| Error::Stranger)?;
     let signature = ed25519_dalek::Signature::from_slice(signature.signature_bytes()).map_err(|_| Error::Wrong)?;
     key.verify_strict(&data, &signature).map_err(|_| Error::Wrong)

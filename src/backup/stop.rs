@@ -9,8 +9,32 @@ use tokio::time::{Instant, sleep_until};
 use super::Error;
 use crate::sync::told_to_end;
 
-/// What tidying up may take once a run was told to end: whoever told it kills it after 30 s.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long after it was told to end a run may still do what: whoever told it kills it after 25 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Until {
+    /// What one dump has begun is gone, here and at the server.
+    DumpEnded,
+    /// What was all but whole is whole, or is given up.
+    RunEnded,
+    /// What the repository has of it is gone.
+    Cleared,
+    /// The lock and borrowed credentials are given back.
+    Tidied,
+    /// Logins are given back.
+    Left,
+}
+
+impl Until {
+    const fn after(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::DumpEnded => 7,
+            Self::RunEnded => 10,
+            Self::Cleared => 14,
+            Self::Tidied => 17,
+            Self::Left => 20,
+        })
+    }
+}
 
 /// Set once, by the first SIGTERM or SIGINT.
 #[derive(Debug, Clone, Default)]
@@ -35,10 +59,17 @@ impl Stop {
         self.0.wait().await;
     }
 
-    /// Returns once the run was told to end and has had its time to tidy up.
-    pub async fn grace_is_over(&self) {
-        let told_at = *self.0.wait().await;
-        sleep_until(told_at + GRACE).await;
+    /// Does this to its end, unless the run was told to end and its time for it is over: then nothing.
+    pub async fn within<T>(&self, until: Until, work: impl Future<Output = T>) -> Option<T> {
+        let is_over = async {
+            let told_at = *self.0.wait().await;
+            sleep_until(told_at + until.after()).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = is_over => None,
+        }
     }
 
     /// The work's result, unless the run is told to end before. What is dropped then must need no more than that.
@@ -47,8 +78,49 @@ impl Stop {
         Error: From<E>,
     {
         tokio::select! {
-            result = work => Ok(result?),
+            // Nothing is begun after that.
+            biased;
             () = self.told() => Err(Error::Interrupted),
+            result = work => Ok(result?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told() -> Stop {
+        let stop = Stop::default();
+        stop.0.set(Instant::now()).unwrap();
+        stop
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_step_has_its_own_end_and_all_are_over_in_time() {
+        let (stop, at) = (told(), Instant::now());
+        let steps = [Until::DumpEnded, Until::RunEnded, Until::Cleared, Until::Tidied, Until::Left];
+        for until in steps {
+            assert_eq!(stop.within(until, std::future::pending::<()>()).await, None);
+            assert!(
+                at.elapsed() >= until.after() && at.elapsed() < until.after() + Duration::from_millis(5),
+                "{until:?}"
+            );
+        }
+        assert!(steps.is_sorted() && at.elapsed() < Duration::from_secs(25));
+        assert_eq!(stop.within(Until::DumpEnded, async { 7 }).await, Some(7), "what is done is done");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_begun_once_it_was_told_and_nothing_is_cut_short_before() {
+        let begun = std::cell::Cell::new(false);
+        let work = async {
+            begun.set(true);
+            Ok::<_, Error>(())
+        };
+        assert!(matches!(told().or(work).await, Err(Error::Interrupted)));
+        assert!(!begun.get());
+        let long = async { tokio::time::sleep(Duration::from_hours(1)).await };
+        assert_eq!(Stop::default().within(Until::DumpEnded, long).await, Some(()));
     }
 }

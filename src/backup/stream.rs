@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Pool, Sender as Return};
+use std::time::Duration;
 
 use age::Encryptor;
 use age::stream::StreamWriter;
@@ -24,6 +25,9 @@ const PARTS: usize = 3;
 
 /// Without a size of its own, a job of zstd's would buffer 8 MiB for each thread.
 const JOB_BYTES: u32 = 2 * 1024 * 1024;
+
+/// How long the end of a dump that was killed is waited for.
+const ABANDONING: Duration = Duration::from_secs(5);
 
 /// Why a dump could not be brought into parts.
 #[derive(Debug, thiserror::Error)]
@@ -147,9 +151,14 @@ impl Stream {
         self.end.await.unwrap_or(Err(Error::Seal))
     }
 
-    /// Gives it up, and waits until its thread holds nothing more. The dump must have ended.
+    /// Gives it up, and waits until its thread holds nothing more: the dump must have ended. What it has started in its
+    /// turn may still hold the pipe open, and is not waited for.
     pub async fn abandon(self) {
-        let _ = self.finish().await;
+        if tokio::time::timeout(ABANDONING, self.finish()).await.is_err() {
+            tracing::warn!(
+                "something still holds the pipe of a dump that was killed: what was read of it stays in memory"
+            );
+        }
     }
 }
 
@@ -335,5 +344,21 @@ impl Write for Parts {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_that_somebody_holds_open_does_not_keep_who_gave_it_up() {
+        let (reader, held) = std::io::pipe().unwrap();
+        let treatment = Treatment { compression: Compression::default(), encryptor: None, part_bytes: 1 << 20 };
+        let stream = Stream::start(reader, treatment).unwrap();
+        let given_up_at = tokio::time::Instant::now();
+        stream.abandon().await;
+        assert!(given_up_at.elapsed() >= ABANDONING);
+        drop(held);
     }
 }

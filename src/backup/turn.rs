@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -11,6 +12,7 @@ use super::lease::Lease;
 use super::manifest::{Dump as Record, Invariant, Offsets, Outcome};
 use super::postgres::{self, Cause, Dump, Server, Session, Snapshot, Target};
 use super::repository::{Lock, Pending, Upload, part_bytes};
+use super::stop::Until;
 use super::stream::{Progress, Stream, Sums, Treatment};
 use super::{Error, Run, progress};
 use crate::config::{Database, Encryption, Role};
@@ -166,11 +168,24 @@ impl Turn<'_> {
             }
             Err(error) => {
                 dump.kill();
-                self.end_sessions(application).await;
-                upload.abort().await;
-                stream.abandon().await;
+                self.give_up(application, upload, Some(stream)).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Leaves nothing behind, here and at the server, as far as there is time for it.
+    async fn give_up(&self, application: &str, upload: Upload, stream: Option<Stream>) {
+        let ours = async {
+            upload.abort().await;
+            if let Some(stream) = stream {
+                stream.abandon().await;
+            }
+        };
+        let all = future::join(ours, self.end_sessions(application));
+        if self.run.stop.within(Until::DumpEnded, all).await.is_none() {
+            let (node, database) = (self.run.name.as_str(), self.database.name.as_str());
+            tracing::warn!(node, database, "not all that the dump has begun could be ended in time");
         }
     }
 
@@ -228,8 +243,7 @@ impl Turn<'_> {
             (Err(Error::Database { source, .. }), Err(error)) if source.cause() == Some(Cause::Unread) => error.into(),
             (Err(error), _) => error,
         };
-        self.end_sessions(application).await;
-        upload.abort().await;
+        self.give_up(application, upload, None).await;
         Err(error)
     }
 

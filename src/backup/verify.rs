@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::set::SetId;
-pub use checks::{Found, Neighbours, Previous, Signature, judge, object};
+pub use checks::{Belongs, Beside, Found, Neighbours, Previous, Signature, judge, object};
 
 /// The name of this form of record.
 pub const SCHEMA: &str = "idkeep/verification/v1";
@@ -107,6 +107,8 @@ impl SetReport {
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: String,
+    /// The node's name.
+    pub node: String,
     /// The set.
     pub set: SetId,
     /// When it was verified.
@@ -128,11 +130,14 @@ impl Record {
         format!("verify-{at}.json")
     }
 
-    /// A record, if it is one about this manifest.
+    /// The record that a file of this name holds, if it is one about this very manifest. One under another time than
+    /// its own is none: an older one that is copied would have the last word.
     #[must_use]
-    pub fn about(bytes: &[u8], manifest_sha256: &str) -> Option<Self> {
+    pub fn about(bytes: &[u8], file: &str, node: &str, set: SetId, manifest_sha256: &str) -> Option<Self> {
         let record: Self = serde_json::from_slice(bytes).ok()?;
-        (record.schema == SCHEMA && record.manifest_sha256 == manifest_sha256).then_some(record)
+        let is_in_place = record.node == node && record.set == set && record.manifest_sha256 == manifest_sha256;
+        let is_in_time = Self::file(SetId::at(record.verified_at)) == file;
+        (record.schema == SCHEMA && is_in_place && is_in_time).then_some(record)
     }
 
     /// When the manifest was found to be without a failure; `None` where it was not.

@@ -1,6 +1,7 @@
 //! `backup`: one ordered set per node.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::sync::chosen;
 use super::{Done, json, protect, runtime};
@@ -11,6 +12,9 @@ use crate::config::{self, Config, Name};
 use crate::error::{Failed, Fault};
 use crate::output;
 use crate::store::file::create_folder;
+
+/// How long what has no use any more is waited for.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Takes the sets and reports them.
 #[must_use]
@@ -26,7 +30,11 @@ fn take(cli: &Cli, arguments: &Backup) -> Result<Report, Failed> {
     let nodes = with_backups(&config, &arguments.nodes)?;
     protect(&config, &folders(&config, &nodes), runs_commands(&config, &nodes))?;
     // As in `sync`: only when everything is dropped is anything printed.
-    Ok(runtime()?.block_on(backup::take(&config, &nodes)))
+    let runtime = runtime()?;
+    let report = runtime.block_on(backup::take(&config, &nodes));
+    // A thread that waits for a name server or a disk may do so for longer than a process that was told to end has.
+    runtime.shutdown_timeout(LAST);
+    Ok(report)
 }
 
 /// The nodes of the command line, or all that have backups.

@@ -13,6 +13,8 @@ use crate::config::{self, Config, Name};
 use crate::error::{Failed, Fault};
 use crate::http::Http;
 use crate::receipt::gravest;
+use crate::retry::Deadline;
+use crate::secret::Secrets;
 use crate::sync::{Pass, Subject};
 use crate::{backup, log, output};
 
@@ -51,10 +53,11 @@ async fn all(config: &Config, nodes: &[Name], arguments: &Verify) -> Report {
     let pass = Pass::new(config, nodes);
     let mut report = Report::default();
     for (subject, http) in pass.subjects() {
-        if let Err(failed) = node(config, subject, http, arguments, &mut report).await {
+        if let Err(failed) = node(config, subject, http, pass.secrets(), arguments, &mut report).await {
             report.failures.push((subject.name.to_string(), failed));
         }
     }
+    pass.close().await;
     crate::secret::scrub_stack();
     report
 }
@@ -63,12 +66,19 @@ async fn node(
     config: &Config,
     subject: &Subject,
     http: &Http,
+    secrets: &Secrets,
     arguments: &Verify,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let Some(repository) = backup::repository_of(config, subject, http) else { return Ok(()) };
+    let (Some(configured), Some(repository)) = (&subject.config.backup, backup::repository_of(config, subject, http))
+    else {
+        return Ok(());
+    };
     let repository = repository.map_err(|error| Failed::from(&error))?;
-    let signers = backup::signers(config, subject);
+    let (sign, signers) = (backup::sign(config, subject), backup::signers(config, subject));
+    let patience = subject.config.identity.deadline.0;
+    let can_sign = backup::can_sign(secrets, sign, signers, Deadline::after(patience)).await;
+    can_sign.map_err(|error| Failed::from(&error))?;
     let node = subject.name.as_str();
     let catalog = Catalog::read(&repository, node, signers).await.map_err(|error| Failed::from(&error))?;
     let examination = Examination {
@@ -76,8 +86,12 @@ async fn node(
         node,
         catalog: &catalog,
         key: arguments.key.as_deref(),
-        pruning_retention: subject.config.backup.as_ref().and_then(|backup| backup.pruning_retention),
-        has_signers: !signers.is_empty(),
+        encryption: configured.encryption,
+        pruning_retention: configured.pruning_retention,
+        sign,
+        secrets,
+        patience,
+        signers,
     };
     for entry in chosen(&catalog, arguments)? {
         let set = examination.set(entry).await;

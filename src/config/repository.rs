@@ -34,10 +34,10 @@ pub struct Repository {
     /// A lock whose holder gave no sign for this long is taken over.
     #[serde(default = "sixty_seconds")]
     pub lock_expiry: Period,
-    /// Signs manifests with this Ed25519 key (OpenSSH form).
+    /// Signs manifests, and what `verify` finds, with this Ed25519 key (OpenSSH form).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign: Option<SecretRef>,
-    /// Believes only manifests that one of these keys has signed (`ssh-ed25519 AAAA…`).
+    /// Believes only manifests and records of `verify` that one of these keys has signed (`ssh-ed25519 AAAA…`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signers: Vec<Signer>,
 }

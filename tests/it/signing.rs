@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use idkeep::backup::sign::{self, Error};
+use idkeep::backup::sign::{self, Error, Purpose};
 use idkeep::config::Signer;
 use secrecy::SecretString;
 use tempfile::TempDir;
@@ -76,7 +76,7 @@ impl Key {
 #[test]
 fn ssh_keygen_accepts_our_signature_and_only_over_these_bytes() {
     let key = Key::new("ed25519", "");
-    let signature = sign::sign(&key.private(), MANIFEST).unwrap();
+    let signature = sign::sign(&key.private(), Purpose::Manifest, MANIFEST).unwrap();
     assert!(key.accepts(&signature, MANIFEST));
     assert!(!key.accepts(&signature, b"{}\n"));
     assert!(!Key::new("ed25519", "").accepts(&signature, MANIFEST));
@@ -90,39 +90,53 @@ fn a_signature_of_ssh_keygen_is_accepted_from_a_signer_only() {
     let signers = [other.public(), key.public()];
     for options in [&[][..], &["-O", "hashalg=sha256"]] {
         let signature = key.sign("idkeep", options, MANIFEST);
-        assert_eq!(sign::verify(&signature, MANIFEST, &signers).unwrap(), &key.public());
-        assert_eq!(sign::verify(&signature, b"{}\n", &signers), Err(Error::Wrong));
-        assert_eq!(sign::verify(&signature, MANIFEST, &signers[..1]), Err(Error::Stranger));
-        assert_eq!(sign::verify(&signature, MANIFEST, &[]), Err(Error::Stranger));
-        assert_eq!(sign::named(&signature, MANIFEST).unwrap().key(), key.public().key());
-        assert_eq!(sign::named(&signature, b"{}\n"), Err(Error::Wrong));
+        assert_eq!(sign::verify(&signature, Purpose::Manifest, MANIFEST, &signers).unwrap(), &key.public());
+        assert_eq!(sign::verify(&signature, Purpose::Manifest, b"{}\n", &signers), Err(Error::Wrong));
+        assert_eq!(sign::verify(&signature, Purpose::Manifest, MANIFEST, &signers[..1]), Err(Error::Stranger));
+        assert_eq!(sign::verify(&signature, Purpose::Manifest, MANIFEST, &[]), Err(Error::Stranger));
     }
+    // Neither kind's signature passes for the other's, whatever the bytes say.
+    let record = sign::sign(&key.private(), Purpose::Record, MANIFEST).unwrap();
+    assert_eq!(record.as_bytes(), key.sign("idkeep-verification", &[], MANIFEST));
+    assert_eq!(sign::verify(record.as_bytes(), Purpose::Record, MANIFEST, &signers).unwrap(), &key.public());
+    assert_eq!(
+        sign::verify(record.as_bytes(), Purpose::Manifest, MANIFEST, &signers),
+        Err(Error::Namespace(Purpose::Manifest))
+    );
+    let manifest = key.sign("idkeep", &[], MANIFEST);
+    assert_eq!(sign::verify(&manifest, Purpose::Record, MANIFEST, &signers), Err(Error::Namespace(Purpose::Record)));
     let elsewhere = key.sign("file", &[], MANIFEST);
-    assert_eq!(sign::verify(&elsewhere, MANIFEST, &signers), Err(Error::Namespace));
+    assert_eq!(
+        sign::verify(&elsewhere, Purpose::Manifest, MANIFEST, &signers),
+        Err(Error::Namespace(Purpose::Manifest))
+    );
 }
 
 #[test]
 fn a_signature_with_any_bit_changed_is_refused() {
     let key = Key::new("ed25519", "");
-    let signature = sign::sign(&key.private(), MANIFEST).unwrap();
+    let signature = sign::sign(&key.private(), Purpose::Manifest, MANIFEST).unwrap();
     let signers = [key.public()];
     for index in 0..signature.len() {
         let mut changed = signature.clone().into_bytes();
         changed[index] ^= 1;
         // The last line's end is nobody's concern.
-        let is_refused = sign::verify(&changed, MANIFEST, &signers).is_err();
+        let is_refused = sign::verify(&changed, Purpose::Manifest, MANIFEST, &signers).is_err();
         assert!(is_refused || index == signature.len() - 1, "byte {index} does not matter:\n{signature}");
     }
-    assert_eq!(sign::verify(b"", MANIFEST, &signers), Err(Error::NotASignature));
-    assert_eq!(sign::verify(&vec![b'-'; 1 << 20], MANIFEST, &signers), Err(Error::NotASignature));
+    assert_eq!(sign::verify(b"", Purpose::Manifest, MANIFEST, &signers), Err(Error::NotASignature));
+    assert_eq!(sign::verify(&vec![b'-'; 1 << 20], Purpose::Manifest, MANIFEST, &signers), Err(Error::NotASignature));
 }
 
 #[test]
 fn a_key_that_cannot_sign_unattended_is_named_as_what_it_is() {
-    assert_eq!(sign::sign(&Key::new("ed25519", "secret").private(), MANIFEST), Err(Error::Passphrase));
-    assert_eq!(sign::sign(&Key::new("ecdsa", "").private(), MANIFEST), Err(Error::NotAKey));
+    assert_eq!(
+        sign::sign(&Key::new("ed25519", "secret").private(), Purpose::Manifest, MANIFEST),
+        Err(Error::Passphrase)
+    );
+    assert_eq!(sign::sign(&Key::new("ecdsa", "").private(), Purpose::Manifest, MANIFEST), Err(Error::NotAKey));
     let public = std::fs::read_to_string(Key::new("ed25519", "").path().join("key.pub")).unwrap();
-    assert_eq!(sign::sign(&SecretString::from(public), MANIFEST), Err(Error::NotAKey));
+    assert_eq!(sign::sign(&SecretString::from(public), Purpose::Manifest, MANIFEST), Err(Error::NotAKey));
     let key = Key::new("ed25519", "");
     assert_eq!(sign::public_half(&key.private()).unwrap().key(), key.public().key());
 }

@@ -66,6 +66,9 @@ pub enum Error {
     /// It is there already, or was changed since it was looked at.
     #[error("{doing}: another writer was there first")]
     Exists { doing: Doing },
+    /// It may be ours, whose answer was lost, or another's.
+    #[error("{doing}: it is there, and whether this run wrote it is not known")]
+    Unsure { doing: Doing, source: Box<Error> },
     /// Larger than what is read into memory.
     #[error("{doing}: it is larger than {cap} bytes")]
     TooLarge { doing: Doing, cap: usize },
@@ -116,6 +119,7 @@ impl Failure for Error {
             | Self::Garbled { .. }
             | Self::Missing { .. }
             | Self::Exists { .. }
+            | Self::Unsure { .. }
             | Self::TooManyParts { .. }
             | Self::Incomplete { .. }
             | Self::Held { .. }
@@ -146,6 +150,7 @@ impl Failure for Error {
             Self::Missing { .. } | Self::Exists { .. } | Self::Incomplete { .. } => {
                 "who else writes into this repository?".into()
             }
+            Self::Unsure { source, .. } => return source.hint(),
             Self::TooLarge { .. } => "idkeep writes nothing of that size there; who did?".into(),
             Self::TooManyParts { .. } => "the database grew to more than twice its size while it was dumped; run it again".into(),
             Self::UnequalParts { .. } => return None,

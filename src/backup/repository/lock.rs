@@ -23,8 +23,6 @@ use record::Record;
 const BEATS: u32 = 4;
 /// The largest record that is read.
 const CAP: usize = 16 << 10;
-/// The highest generation that a name has room for.
-const HIGHEST: u32 = 99_999_999;
 
 /// A node's lock, held. Dropped without `release`, a cloud's is free after `lock_expiry`.
 pub struct Lock {
@@ -42,7 +40,7 @@ enum Way {
 struct Own {
     repository: Rc<Repository>,
     node: String,
-    generation: u32,
+    generation: u64,
     record: RefCell<Record>,
     lost: SetOnce<()>,
     stop: Notify,
@@ -205,9 +203,9 @@ impl Own {
     }
 
     /// A generation after ours, or ours where it is gone.
-    async fn newer(&self) -> Result<Option<u32>, Error> {
+    async fn newer(&self) -> Result<Option<u64>, Error> {
         let found = generations(&self.repository, &self.node).await?;
-        let newest = found.last().map_or(HIGHEST, |(generation, _)| *generation);
+        let newest = found.last().map_or(u64::MAX, |(generation, _)| *generation);
         Ok((newest != self.generation).then_some(newest))
     }
 
@@ -235,15 +233,15 @@ impl Own {
 }
 
 /// The generation after the newest one, once that is given back or has shown no sign of life for a whole expiry.
-async fn next_generation(repository: &Repository, node: &str) -> Result<u32, Error> {
+async fn next_generation(repository: &Repository, node: &str) -> Result<u64, Error> {
     let expiry = repository.lock_expiry;
-    let mut watched: Option<(u32, Option<String>, Instant)> = None;
+    let mut watched: Option<(u64, Option<String>, Instant)> = None;
     loop {
         let Some((newest, object)) = generations(repository, node).await?.pop() else { return Ok(1) };
         let seen_at = Instant::now();
         let record = read(repository, node, newest).await?;
         if record.as_ref().is_some_and(Record::is_released) {
-            return Ok((newest + 1).min(HIGHEST));
+            return after(repository, node, newest);
         }
         let since = match &watched {
             None => seen_at,
@@ -253,9 +251,15 @@ async fn next_generation(repository: &Repository, node: &str) -> Result<u32, Err
         let silence = seen_at.duration_since(since);
         if silence >= expiry {
             let holder = record.as_ref().map(Record::to_string).unwrap_or_default();
-            let (repository, seconds) = (repository.name(), expiry.as_secs());
-            tracing::warn!(repository, node, holder, seconds, "the lock's holder gives no sign of life: taken over");
-            return Ok((newest + 1).min(HIGHEST));
+            let (name, seconds) = (repository.name(), expiry.as_secs());
+            tracing::warn!(
+                repository = name,
+                node,
+                holder,
+                seconds,
+                "the lock's holder gives no sign of life: taken over"
+            );
+            return after(repository, node, newest);
         }
         if watched.is_none() {
             let holder = record.as_ref().map(Record::to_string).unwrap_or_default();
@@ -271,27 +275,44 @@ async fn next_generation(repository: &Repository, node: &str) -> Result<u32, Err
     }
 }
 
+/// The next one. No run ever gets to the last there is, but whoever may write to the bucket may plant it.
+fn after(repository: &Repository, node: &str, generation: u64) -> Result<u64, Error> {
+    generation.checked_add(1).ok_or_else(|| Error::Misconfigured {
+        doing: repository.doing("locking", &key(node, generation)),
+        why: "it is the last lock that can be named, which no run ever takes: somebody else has put it there",
+        fix: "remove the objects in the node's folder `lock` while no backup runs (none of them is one), and find out who may write there",
+    })
+}
+
 /// Every generation there is, the newest last.
-async fn generations(repository: &Repository, node: &str) -> Result<Vec<(u32, Object)>, Error> {
+async fn generations(repository: &Repository, node: &str) -> Result<Vec<(u64, Object)>, Error> {
     let objects = repository.list(&format!("{node}/lock")).await?;
     let numbered = objects.into_iter().filter_map(|object| {
-        let generation: u32 = object.name.strip_suffix(".json")?.parse().ok()?;
+        let generation: u64 = object.name.strip_suffix(".json")?.parse().ok()?;
         // Only what we would have named so is ours.
         (object.name == file(generation)).then_some((generation, object))
     });
-    Ok(numbered.collect())
+    let mut numbered: Vec<_> = numbered.collect();
+    // Names of more than eight digits do not sort by their number.
+    numbered.sort_unstable_by_key(|(generation, _)| *generation);
+    Ok(numbered)
 }
 
-async fn read(repository: &Repository, node: &str, generation: u32) -> Result<Option<Record>, Error> {
-    let bytes = repository.read(&key(node, generation), CAP).await?;
-    Ok(bytes.and_then(|bytes| Record::parse(&bytes)))
+async fn read(repository: &Repository, node: &str, generation: u64) -> Result<Option<Record>, Error> {
+    match repository.read(&key(node, generation), CAP).await {
+        Ok(bytes) => Ok(bytes.and_then(|bytes| Record::parse(&bytes))),
+        // Nothing that a run wrote: it is waited for like any that cannot be read.
+        Err(Error::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn file(generation: u32) -> String {
+/// Eight digits, and more where that is not enough.
+fn file(generation: u64) -> String {
     format!("{generation:08}.json")
 }
 
-fn key(node: &str, generation: u32) -> String {
+fn key(node: &str, generation: u64) -> String {
     format!("{node}/lock/{}", file(generation))
 }
 

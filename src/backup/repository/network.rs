@@ -3,6 +3,7 @@
 //! Retries are not made here: each request is tried once, and says why it failed.
 
 mod body;
+mod listing;
 mod refusal;
 
 use std::collections::HashMap;
@@ -128,6 +129,9 @@ impl Ways {
         }
         if is_batch(&url) {
             return refusal::within_batch(answer).await.unwrap_or_else(|| Err(Refusal::broken(&url)));
+        }
+        if listing::is_asked_for(&parts.method, &url) {
+            return listing::read(answer).await.ok_or_else(|| Refusal::broken(&url));
         }
         Ok(timed(answer, &url))
     }

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Run;
-use crate::backup::Error;
 use crate::backup::facts::ParticipantFacts;
-use crate::backup::manifest::{self, Manifest};
+use crate::backup::manifest::Manifest;
+use crate::backup::repository::{self, Repository};
+use crate::backup::{Error, catalog};
 
 /// `<node>/node.json`: whose sets a folder holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,17 +18,29 @@ pub struct Owner {
     pub network: Option<String>,
 }
 
+/// `node.json` holds something else.
+pub struct NotAnOwner;
+
+impl Owner {
+    /// What a node's folder says; nothing where it does not.
+    pub async fn read(
+        repository: &Repository,
+        node: &str,
+    ) -> Result<Option<Result<Self, NotAnOwner>>, repository::Error> {
+        let bytes = catalog::small(repository, &key(node)).await?;
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| NotAnOwner)))
+    }
+}
+
+fn key(node: &str) -> String {
+    format!("{node}/node.json")
+}
+
 impl Run<'_> {
     pub(super) async fn read_owner(&self) -> Result<Option<Owner>, Error> {
-        let key = self.owner_key();
-        let Some(bytes) = self.repository.read(&key, manifest::MAX_BYTES).await? else { return Ok(None) };
-        let owner = serde_json::from_slice(&bytes)
-            .map_err(|_| Error::Vanished { file: key, found: "not what idkeep writes".into() })?;
-        Ok(Some(owner))
-    }
-
-    fn owner_key(&self) -> String {
-        format!("{}/node.json", self.name)
+        let node = self.name.as_str();
+        let owner = Owner::read(&self.repository, node).await?.transpose();
+        owner.map_err(|NotAnOwner| Error::Vanished { file: key(node), found: "not what idkeep writes".into() })
     }
 
     /// Two clusters that share a node's name must not mix their sets.
@@ -48,7 +61,7 @@ impl Run<'_> {
         let (None, Some(participant_id)) = (&self.owner, &manifest.participant_id) else { return Ok(()) };
         let owner = Owner { participant_id: participant_id.clone(), network: self.node.network.clone() };
         let bytes = serde_json::to_vec_pretty(&owner).unwrap_or_default();
-        if self.repository.create(&self.owner_key(), Bytes::from(bytes)).await? {
+        if self.repository.create(&key(self.name.as_str()), Bytes::from(bytes)).await? {
             return Ok(());
         }
         // Somebody else was first: it is theirs, or the same.

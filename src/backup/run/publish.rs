@@ -4,11 +4,13 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::Run;
-use crate::backup::manifest::{Manifest, Outcome, Previous};
-use crate::backup::repository::{Lock, Pending};
+use crate::backup::manifest::{self, Manifest, Outcome, Previous};
+use crate::backup::repository::{self, Lock, Pending};
 use crate::backup::set::SetId;
-use crate::backup::{Error, catalog, sign};
+use crate::backup::sign::{self, Purpose};
+use crate::backup::{Error, catalog};
 use crate::config::{SecretRef, Signer};
+use crate::error::{Failure as _, Fault};
 use crate::retry::Deadline;
 use crate::secret::Secrets;
 
@@ -27,7 +29,7 @@ impl Run<'_> {
                         [] => None,
                         _ => catalog::small(&self.repository, &format!("{key}.sig")).await?,
                     };
-                    match catalog::unbelieved(self.signers, signature.as_ref(), &bytes) {
+                    match catalog::unbelieved(self.signers, Purpose::Manifest, signature.as_ref(), &bytes) {
                         None => return Ok(Some((Previous { set, sha256: hex(&bytes) }, manifest))),
                         Some(why) => why,
                     }
@@ -41,25 +43,27 @@ impl Run<'_> {
 
     /// A key that cannot sign, or whose sets nobody would believe, is found before hours of dumping.
     pub(super) async fn can_sign(&self) -> Result<(), Error> {
-        let Some(reference) = self.sign else { return Ok(()) };
         let deadline = Deadline::after(self.node.identity.deadline.0);
-        can_sign(&self.secrets, reference, self.signers, deadline).await
+        can_sign(&self.secrets, self.sign, self.signers, deadline).await
     }
 
     /// A set that breaks an invariant is kept as evidence, under a name that nobody takes for a backup.
-    pub(super) async fn reject(&self, manifest: &Manifest, pending: Pending) -> Result<(), Error> {
-        let key = format!("{}/{}/rejected.json", self.name, pending.set());
-        self.repository.create(&key, Bytes::from(manifest.to_bytes())).await?;
-        pending.end().await;
-        Ok(())
+    pub(super) async fn reject(&self, manifest: &Manifest, pending: Pending) -> Error {
+        let (set, invariants) = (manifest.set, manifest.invariants.clone());
+        let key = format!("{}/{set}/rejected.json", self.name);
+        match self.repository.create(&key, Bytes::from(manifest.to_bytes())).await {
+            Ok(_) => {
+                pending.end().await;
+                Error::Rejected { set, invariants }
+            }
+            Err(source) => Error::Unkept { set, invariants, source },
+        }
     }
 
     /// The manifest is written last, and only by who still holds the lock over objects that are all there.
     pub(super) async fn publish(&self, manifest: Manifest, pending: Pending, lock: &Lock) -> Result<Manifest, Error> {
         if manifest.invariants.values().any(|invariant| invariant.result == Outcome::Fail) {
-            let (set, invariants) = (manifest.set, manifest.invariants.clone());
-            self.reject(&manifest, pending).await?;
-            return Err(Error::Rejected { set, invariants });
+            return Err(self.reject(&manifest, pending).await);
         }
         manifest.check_order()?;
         let folder = format!("{}/{}", self.name, manifest.set);
@@ -78,18 +82,45 @@ impl Run<'_> {
         if let Some(reference) = self.sign {
             let deadline = Deadline::after(self.node.identity.deadline.0);
             // The key is gone before anything else is waited for.
-            let signature = sign::sign(&self.secrets.resolve(reference, deadline).await?, &bytes)?;
-            self.repository.replace(&format!("{folder}/manifest.json.sig"), Bytes::from(signature)).await?;
+            let signature = sign::sign(&self.secrets.resolve(reference, deadline).await?, Purpose::Manifest, &bytes)?;
+            let file = format!("{folder}/manifest.json.sig");
+            if !self.repository.create(&file, Bytes::from(signature)).await? {
+                return Err(Error::Planted { file });
+            }
         }
         if !lock.is_ours().await? {
             return Err(Error::LockLost);
         }
-        if !self.repository.create(&format!("{folder}/manifest.json"), Bytes::from(bytes)).await? {
-            return Err(Error::Taken(manifest.set));
-        }
+        self.put(manifest.set, Bytes::from(bytes)).await?;
         pending.end().await;
         self.announce(&manifest);
         Ok(manifest)
+    }
+
+    /// Writes the manifest. A request that got no answer may still be carried out: then what the manifest names stays.
+    async fn put(&self, set: SetId, bytes: Bytes) -> Result<(), Error> {
+        let key = format!("{}/{set}/manifest.json", self.name);
+        self.is_uncertain.set(true);
+        let created = match self.repository.create(&key, bytes.clone()).await {
+            Err(error) if error.fault() == Fault::Transient => self.look_for(&key, &bytes, error, set).await?,
+            created => created.inspect_err(|_| self.is_uncertain.set(false))?,
+        };
+        self.is_uncertain.set(false);
+        if created { Ok(()) } else { Err(Error::Taken(set)) }
+    }
+
+    /// Whether a manifest of which nobody knows is there, and ours.
+    async fn look_for(&self, key: &str, bytes: &Bytes, error: repository::Error, set: SetId) -> Result<bool, Error> {
+        let is_folder = self.repository.url().folder().is_some();
+        match self.repository.read(key, manifest::MAX_BYTES).await {
+            // On this machine nothing is under way any more.
+            Ok(None) if is_folder => {
+                self.is_uncertain.set(false);
+                Err(error.into())
+            }
+            Ok(Some(found)) if !is_folder => Ok(found == bytes),
+            _ => Err(Error::Uncertain { set, source: error }),
+        }
     }
 
     fn announce(&self, manifest: &Manifest) {
@@ -106,13 +137,14 @@ impl Run<'_> {
     }
 }
 
-/// Reads the key, and looks whether anybody believes it.
+/// A key that cannot sign, or whose signature nobody would believe, is found before hours of dumping or reading.
 pub async fn can_sign(
     secrets: &Secrets,
-    reference: &SecretRef,
+    sign: Option<&SecretRef>,
     signers: &[Signer],
     deadline: Deadline,
 ) -> Result<(), Error> {
+    let Some(reference) = sign else { return Ok(()) };
     let public = sign::public_half(&secrets.resolve(reference, deadline).await?)?;
     let is_believed = signers.is_empty() || signers.iter().any(|signer| signer.key() == public.key());
     if is_believed { Ok(()) } else { Err(Error::NotASigner) }

@@ -8,7 +8,7 @@ use super::{Check, contents};
 use crate::backup::archive::Contents;
 use crate::backup::invariants::evidence;
 use crate::backup::manifest::{Dump, Manifest, Offsets, Outcome};
-use crate::config::Period;
+use crate::config::{Encryption, Period};
 
 /// Sequencers prune what is older: from before then nothing can catch up (domain, "Restore").
 const HORIZON: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -44,6 +44,17 @@ pub enum Previous {
     Gone,
 }
 
+/// Whose sets the node's folder holds, as its `node.json` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Belongs {
+    /// This participant's.
+    To(String),
+    /// There is no such file.
+    Nobody,
+    /// The file is not what idkeep writes.
+    Unreadable,
+}
+
 /// When the sets before and after were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Neighbours {
@@ -53,19 +64,31 @@ pub struct Neighbours {
     pub newer: Option<Timestamp>,
 }
 
+/// What a manifest is judged by, beside itself.
+#[derive(Debug)]
+pub struct Beside<'b> {
+    /// Who signed it.
+    pub signature: &'b Signature,
+    /// The set that it names before itself.
+    pub previous: &'b Previous,
+    /// Whose folder it is in.
+    pub belongs: &'b Belongs,
+    /// The sets around it.
+    pub neighbours: Neighbours,
+    /// Whether what is taken is sealed, as the configuration says.
+    pub encryption: Encryption,
+    /// The participant's pruning `retention`.
+    pub pruning_retention: Option<Period>,
+}
+
 /// Judges a manifest that could be read.
 #[must_use]
-pub fn judge(
-    manifest: &Manifest,
-    signature: &Signature,
-    previous: &Previous,
-    neighbours: Neighbours,
-    pruning_retention: Option<Period>,
-    now: Timestamp,
-) -> Vec<Check> {
+pub fn judge(manifest: &Manifest, beside: &Beside<'_>, now: Timestamp) -> Vec<Check> {
+    let neighbours = beside.neighbours;
     let mut checks = vec![Check::pass("manifest", "it can be read, and is that of this set")];
-    checks.extend(signed(signature));
-    checks.push(chain(manifest, previous, neighbours));
+    checks.extend(signed(beside.signature));
+    checks.extend(owned(manifest, beside.belongs));
+    checks.push(chain(manifest, beside.previous, neighbours));
     checks.push(match manifest.check_order() {
         Ok(()) => Check::pass("order", format!("each was complete before what follows it: {}", names(manifest))),
         Err(error) => Check::fail("order", error.to_string(), "do not restore this set"),
@@ -74,15 +97,10 @@ pub fn judge(
     let snapshot = manifest.databases.iter().map(|dump| dump.snapshot_at).min();
     if let Some(snapshot) = snapshot {
         checks.push(age(snapshot, now));
-        checks.extend(pruning_retention.map(|retention| gap(snapshot, neighbours, retention, now)));
+        checks.extend(beside.pruning_retention.map(|retention| gap(snapshot, neighbours, retention, now)));
     }
-    checks.extend(manifest.databases.iter().filter(|dump| dump.recipients.is_empty()).map(|dump| {
-        Check::warn(
-            format!("encryption:{}", dump.name),
-            "stored in clear: whoever reads the repository reads the database",
-            "configure `recipients`",
-        )
-    }));
+    let in_clear = manifest.databases.iter().filter(|dump| dump.recipients.is_empty());
+    checks.extend(in_clear.map(|dump| unsealed(dump, beside.encryption)));
     checks.extend(
         manifest
             .remarks
@@ -143,6 +161,29 @@ fn signed(signature: &Signature) -> Option<Check> {
     }
 }
 
+fn owned(manifest: &Manifest, belongs: &Belongs) -> Option<Check> {
+    const NAME: &str = "participant";
+    let participant = manifest.participant_id.as_ref()?;
+    Some(match belongs {
+        Belongs::To(owner) if owner == participant => Check::pass(NAME, "the one that node.json names, too"),
+        Belongs::To(owner) => Check::fail(
+            NAME,
+            format!("it is a set of {participant}, and node.json says that this folder holds those of {owner}"),
+            "find out which of the two was changed, or brought here, before you restore it",
+        ),
+        Belongs::Nobody => Check::warn(
+            NAME,
+            "there is no node.json that says whose sets this folder holds",
+            "if this is a copy of a repository, copy that file too; else find out who removed it",
+        ),
+        Belongs::Unreadable => Check::unknown(
+            NAME,
+            "node.json is not what idkeep writes",
+            "the file as it was written with the first set: an older version of the object, or a copy",
+        ),
+    })
+}
+
 fn chain(manifest: &Manifest, previous: &Previous, neighbours: Neighbours) -> Check {
     match (&manifest.previous, previous) {
         (None, _) if neighbours.older.is_some() => Check::warn(
@@ -161,6 +202,24 @@ fn chain(manifest: &Manifest, previous: &Previous, neighbours: Neighbours) -> Ch
             "chain",
             format!("the manifest of set {} before it is another than when this set was taken", named.set),
             "somebody replaced one of the two: find out which, and restore neither before",
+        ),
+    }
+}
+
+/// A set that was not sealed here is not one that was taken here.
+fn unsealed(dump: &Dump, encryption: Encryption) -> Check {
+    let name = format!("encryption:{}", dump.name);
+    match encryption {
+        Encryption::Age => Check::fail(
+            name,
+            "the manifest says that it is not sealed, and what is taken here is",
+            "do not restore it unless you know that it was taken before `recipients` were configured; then remove it \
+             soon: whoever reads the repository reads the database",
+        ),
+        Encryption::None => Check::warn(
+            name,
+            "stored in clear: whoever reads the repository reads the database",
+            "configure `recipients`",
         ),
     }
 }

@@ -33,14 +33,15 @@ pub(super) async fn try_backup(
         }
         Some(Err(error)) => tried.push(Tried::failed(what, Failed::from(&error))),
     }
-    let signing = config.repositories.get(&backup.repository).and_then(|repository| repository.sign.as_ref());
-    if let Some(reference) = signing {
+    if let Some(reference) = backup::sign(config, subject) {
         let what = format!("{node}: signing key");
         let deadline = Deadline::after(subject.config.identity.deadline.0);
-        tried.push(match backup::can_sign(secrets, reference, backup::signers(config, subject), deadline).await {
-            Ok(()) => Tried::fine(what, "it signs manifests".into()),
-            Err(error) => Tried::failed(what, Failed::from(&error)),
-        });
+        tried.push(
+            match backup::can_sign(secrets, Some(reference), backup::signers(config, subject), deadline).await {
+                Ok(()) => Tried::fine(what, "it signs manifests".into()),
+                Err(error) => Tried::failed(what, Failed::from(&error)),
+            },
+        );
     }
     for database in &backup.databases {
         let what = format!("{node}: database {}", database.name);

@@ -72,7 +72,7 @@ fn judge_signatures(repository: &Repository, path: &str, findings: &mut Findings
         findings.warning(
             &sign,
             "`signers` believes signed sets only, and nothing signs those that are taken here",
-            "add `sign: {file: PATH}`, unless this machine only verifies",
+            "add `sign: {file: PATH}`, unless this machine only restores: what it verifies does not count as verified either",
         );
     } else if !has_key {
         findings.warning(

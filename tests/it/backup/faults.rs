@@ -109,6 +109,28 @@ fn a_run_that_is_told_to_end_leaves_nothing_and_no_session() {
     }
 }
 
+/// Anybody may name his session like ours; one that may not be ended would keep all of ours from ending, too.
+#[test]
+fn only_sessions_of_the_backups_own_user_are_ended() {
+    let node = Node::new(351);
+    let lock = hold(&node);
+    let run = held_run(&node);
+    let ours =
+        "select application_name from pg_stat_activity where application_name like 'idkeep/%/participant/%' limit 1";
+    let name = node.cluster.sql("postgres", ours);
+    let mut stranger = node.cluster.client("participant");
+    stranger.run(&format!("set application_name = '{}'", name.trim()));
+    run.signal(Signal::TERM);
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(!outcome.stderr.contains("could not be ended"), "{outcome}");
+    assert_eq!(node.cluster.sessions("idkeep/"), 1, "only the stranger's is left");
+    assert_eq!(stranger.run("select 7"), ["7"]);
+    drop(lock);
+    drop(stranger);
+    heals(&node);
+}
+
 #[test]
 fn a_dump_gives_way_to_whoever_waits_for_its_locks_and_names_them() {
     let mut node = Node::with(343, |network| network.rows = 20_000);

@@ -54,6 +54,19 @@ fn a_manifest_too_large_to_be_read_is_one_broken_set_and_no_more() {
     assert_eq!(node.manifest(&second)["previous"]["set"], first.as_str());
 }
 
+/// Nothing else tells a forged set where nobody signs.
+#[test]
+fn a_set_that_says_that_it_is_not_sealed_fails_where_sets_are() {
+    let node = Node::new(388);
+    let set = node.publish();
+    node.idkeep().expect(3, &["verify"]);
+    let mut manifest = node.manifest(&set);
+    manifest["databases"][1]["recipients"] = json!([]);
+    std::fs::write(node.folder().join(&set).join("manifest.json"), manifest.to_string()).unwrap();
+    let outcome = node.idkeep().expect(2, &["verify"]);
+    assert!(outcome.stdout.contains("encryption:participant"), "{outcome}");
+}
+
 #[test]
 fn numbers_that_add_up_to_more_than_there_is_are_listed() {
     let node = Node::new(382);

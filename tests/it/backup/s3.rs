@@ -11,10 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::faults::{children, held_run, hold, kill};
 use crate::support::backup::Node;
-use crate::support::idkeep::Signal;
+use crate::support::client::Client;
+use crate::support::idkeep::{Outcome, Signal};
 use crate::support::parts::library;
 use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::s3::{Bucket, S3, relay};
+use crate::support::s3::{Bucket, S3, forward, relay};
 use crate::support::server::{Gate, Reply, Seen, Server};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ const SEVERAL_PARTS: u32 = 24_000;
 const TWO_PARTS: u32 = 10_000;
 
 /// Has the node's sets kept in this bucket, at this address of its server.
-fn keep_in(node: &mut Node, bucket: &Bucket, endpoint: &str, lock_expiry: &str) {
+pub(super) fn keep_in(node: &mut Node, bucket: &Bucket, endpoint: &str, lock_expiry: &str) {
     node.url = format!("s3://{}/prefix", bucket.name);
     node.repository = [("endpoint", endpoint), ("allow_http", "true"), ("lock_expiry", lock_expiry)]
         .map(|(key, value)| format!("{key}: {value}"))
@@ -136,14 +137,7 @@ fn a_connection_that_stays_cut_in_mid_upload_leaves_no_set_and_the_next_run_heal
     let mut node = Node::with(402, |network| network.rows = SEVERAL_PARTS);
     keep_in(&mut node, &bucket, &format!("http://{}", proxy.address), "60s");
     // A part is tried again for five minutes, which the test does not have: the program's clock is put forward.
-    let time = node.idkeep().file("time", b"+0");
-    for (name, value) in [
-        ("LD_PRELOAD", library("faketime/libfaketime.so.1")),
-        ("FAKETIME_TIMESTAMP_FILE", time.clone()),
-        ("FAKETIME_NO_CACHE", PathBuf::from("1")),
-    ] {
-        node.idkeep_mut().env(name, value);
-    }
+    let time = put_forward(&mut node);
     let run = node.start();
     part.recv_timeout(LONG).unwrap();
     proxy.set(Fault::CutUpAfter(1 << 20));
@@ -159,6 +153,19 @@ fn a_connection_that_stays_cut_in_mid_upload_leaves_no_set_and_the_next_run_heal
     let set = node.publish();
     assert_eq!(node.whole(), [set]);
     assert_nothing_left(&bucket, &node);
+}
+
+/// A file by which the program's clock is put forward.
+fn put_forward(node: &mut Node) -> PathBuf {
+    let time = node.idkeep().file("time", b"+0");
+    for (name, value) in [
+        ("LD_PRELOAD", library("faketime/libfaketime.so.1")),
+        ("FAKETIME_TIMESTAMP_FILE", time.clone()),
+        ("FAKETIME_NO_CACHE", PathBuf::from("1")),
+    ] {
+        node.idkeep_mut().env(name, value);
+    }
+    time
 }
 
 /// Waits for a run's next request of a certain number, of those that are not about the lock.
@@ -241,6 +248,143 @@ fn kill_9_at_any_request_leaves_no_set_that_is_not_whole_and_the_next_run_takes_
     for pair in sets.windows(2) {
         assert_eq!(manifest(&bucket, &node, &pair[1])["previous"]["set"], pair[0].as_str());
     }
+}
+
+#[test]
+fn a_planted_key_stops_neither_backups_nor_expiry_and_is_named() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(409);
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    bucket.put(&format!("prefix/{}//planted", node.name()), b"");
+    let first = node.publish();
+    bucket.put(&format!("prefix/{}/{first}//planted", node.name()), b"");
+    let second = node.publish();
+    assert_eq!(node.whole(), [first, second]);
+    node.idkeep().expect(3, &["verify", "--all"]);
+    let outcome = node.idkeep().expect(0, &["expire"]);
+    assert!(outcome.stderr.contains("//planted"), "{outcome}");
+}
+
+/// A repository that takes nothing any more must not hide that the databases do not fit together.
+#[test]
+fn a_rejected_set_is_told_also_where_its_evidence_cannot_be_written() {
+    let bucket = S3::shared().bucket();
+    for (status, page, code) in [(503, "SlowDown", 2), (403, "AccessDenied", 77)] {
+        let page = format!("<Error><Code>{page}</Code></Error>");
+        let full = relay(bucket.s3.address, move |seen| {
+            let is_evidence = seen.method == "PUT" && seen.path.ends_with("/rejected.json");
+            is_evidence.then(|| Reply::new(status, "application/xml", page.clone()))
+        });
+        let mut node = Node::with(410, |network| network.ledger_end = 1);
+        keep_in(&mut node, &bucket, &full.origin(), "60s");
+        // The repository is asked for a minute, which the test does not have: the program's clock is put forward.
+        let time = put_forward(&mut node);
+        let run = node.start();
+        if status == 503 {
+            run.wait_for_stderr("trying again");
+            std::fs::write(&time, b"+120").unwrap();
+        }
+        let outcome = run.wait();
+        assert_eq!(outcome.code, code, "{outcome}");
+        for words in ["is rejected: I1 fails", "could not be written", "writing"] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome}");
+        }
+        assert_eq!(outcome.json()["nodes"][0]["outcome"], "rejected");
+        assert!(node.whole().is_empty());
+    }
+}
+
+/// What a run published at last, though it had given up waiting for the answer.
+#[test]
+fn expiry_removes_nothing_of_a_set_whose_manifest_came_late() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(411);
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    let late = node.publish();
+    node.publish();
+    node.idkeep().expect(3, &["verify"]);
+    let key = format!("prefix/{}/{late}/manifest.json", node.name());
+    let manifest = bucket.object(&key).unwrap();
+    // Before expiry lists it there is none, and right after there is.
+    assert_eq!(bucket.ask("DELETE", &format!("/{key}"), None).status, 204);
+    let (to, client, came) = (bucket.s3.address, Client::new(None), Arc::new(AtomicBool::new(false)));
+    let (path, is_here) = (format!("/{}/{key}", bucket.name), came.clone());
+    let server = Server::plain(move |seen: Seen| {
+        let (client, came, path, manifest) = (client.clone(), came.clone(), path.clone(), manifest.clone());
+        async move {
+            let is_list = seen.query.as_ref().is_some_and(|query| query.contains("list-type"));
+            let reply = forward(&client, to, seen).await;
+            if is_list && !came.swap(true, Ordering::SeqCst) {
+                let signed = [("authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request")];
+                client.send_async("PUT", &format!("http://{to}{path}"), &signed, Some(manifest)).await.unwrap();
+            }
+            reply
+        }
+    });
+    keep_in(&mut node, &bucket, &server.origin(), "60s");
+    let before = keys(&bucket, &node).len();
+    let outcome = node.idkeep().expect(0, &["expire"]);
+    assert!(is_here.load(Ordering::SeqCst) && outcome.stderr.contains("has a manifest by now"), "{outcome}");
+    assert_eq!(keys(&bucket, &node).len(), before + 1);
+    assert_eq!(node.whole().len(), 2);
+}
+
+/// The manifest's request, whose fate the run does not learn: kept back, or carried out without an answer.
+fn run_with_a_lost_manifest(node: &mut Node, bucket: &Bucket, is_carried_out: bool) -> (Outcome, Vec<u8>) {
+    let kept = Arc::<Mutex<Vec<u8>>>::default();
+    let (to, client, keeping) = (bucket.s3.address, Client::new(None), kept.clone());
+    let server = Server::plain(move |seen: Seen| {
+        let (client, keeping) = (client.clone(), keeping.clone());
+        async move {
+            if seen.method != "PUT" || !seen.path.ends_with("/manifest.json") {
+                return forward(&client, to, seen).await;
+            }
+            seen.body.clone_into(&mut keeping.lock().unwrap());
+            if is_carried_out {
+                forward(&client, to, seen).await;
+            }
+            Reply::new(503, "application/xml", "<Error><Code>SlowDown</Code></Error>")
+        }
+    });
+    keep_in(node, bucket, &server.origin(), "60s");
+    let time = put_forward(node);
+    let run = node.start();
+    run.wait_for_stderr("trying again");
+    std::fs::write(&time, b"+120").unwrap();
+    let outcome = run.wait();
+    let kept = kept.lock().unwrap().clone();
+    (outcome, kept)
+}
+
+#[test]
+fn a_manifest_of_which_nobody_knows_whether_it_is_there_keeps_its_objects() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(412);
+    let (outcome, manifest) = run_with_a_lost_manifest(&mut node, &bucket, false);
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("it is not known whether set"), "{outcome}");
+    assert!(outcome.stderr.contains("all of it stays"), "{outcome}");
+    let left = keys(&bucket, &node);
+    assert_eq!(left.iter().filter(|key| key.ends_with(".age")).count(), 2, "{left:?}");
+    // The request is carried out after all: the set is whole, and the next run leaves it alone.
+    let set = left[0].split_once('/').unwrap().0.to_owned();
+    bucket.put(&format!("prefix/{}/{set}/manifest.json", node.name()), &manifest);
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    assert_eq!(node.whole(), std::slice::from_ref(&set));
+    let next = node.publish();
+    assert_eq!(node.whole(), [set, next]);
+    assert_nothing_left(&bucket, &node);
+}
+
+#[test]
+fn a_manifest_that_is_there_is_published_though_nobody_said_so() {
+    let bucket = S3::shared().bucket();
+    let mut node = Node::new(413);
+    let (outcome, _) = run_with_a_lost_manifest(&mut node, &bucket, true);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    keep_in(&mut node, &bucket, &bucket.s3.endpoint(), "60s");
+    assert_eq!(node.whole().len(), 1);
+    assert_nothing_left(&bucket, &node);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::faults::{held_run, hold};
 use crate::support::backup::Node;
@@ -132,12 +133,16 @@ fn sign_by(node: &mut Node, name: Option<&str>, signers: &[&str]) {
 
 /// Whether `ssh-keygen` takes the signature for that of this key's.
 fn is_signed(folder: &Path, public: &str) -> bool {
+    is_signed_for("idkeep", &folder.join("manifest.json"), public)
+}
+
+fn is_signed_for(namespace: &str, file: &Path, public: &str) -> bool {
     let allowed = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&allowed, format!("idkeep {public}\n")).unwrap();
     let mut command = Command::new(tool("ssh-keygen"));
-    command.args(["-Y", "verify", "-I", "idkeep", "-n", "idkeep", "-f"]).arg(allowed.path());
-    command.arg("-s").arg(folder.join("manifest.json.sig"));
-    command.stdin(std::fs::File::open(folder.join("manifest.json")).unwrap()).stdout(Stdio::null());
+    command.args(["-Y", "verify", "-I", "idkeep", "-n", namespace, "-f"]).arg(allowed.path());
+    command.arg("-s").arg(format!("{}.sig", file.display()));
+    command.stdin(std::fs::File::open(file).unwrap()).stdout(Stdio::null());
     command.stderr(Stdio::null()).status().unwrap().success()
 }
 
@@ -157,6 +162,24 @@ fn a_manifest_is_signed_so_that_ssh_keygen_verifies_it() {
     assert!(!is_signed(&folder, &ours));
     assert!(node.whole().is_empty());
     assert_eq!(node.listed()["sets"][0]["state"], "unbelieved", "{}", node.listed());
+}
+
+#[test]
+fn a_signature_that_somebody_else_put_there_is_not_written_over() {
+    let mut node = Node::new(448);
+    let ours = signing_key(&node, "ours");
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    let lock = hold(&node);
+    let run = held_run(&node);
+    let pending = node.files().into_iter().find_map(|file| Some(file.strip_suffix("/pending.json")?.to_owned()));
+    let planted = node.folder().join(pending.unwrap()).join("manifest.json.sig");
+    std::fs::write(&planted, "theirs").unwrap();
+    drop(lock);
+    let outcome = run.wait();
+    assert_eq!(outcome.code, 75, "{outcome}");
+    assert!(outcome.stderr.contains("manifest.json.sig is there already"), "{outcome}");
+    assert!(node.whole().is_empty());
+    node.publish();
 }
 
 #[test]
@@ -215,4 +238,125 @@ fn a_key_that_cannot_sign_or_that_nobody_believes_is_told_before_anything_is_dum
     }
     sign_by(&mut node, Some("ours"), &[&ours]);
     node.publish();
+}
+
+/// The names of a set's records, oldest first.
+fn records(node: &Node, set: &str) -> Vec<String> {
+    let files = node.files().into_iter();
+    let names = files.filter_map(|file| Some(file.strip_prefix(set)?.strip_prefix('/')?.to_owned()));
+    names.filter(|name| name.starts_with("verify-") && name.ends_with(".json")).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    base16ct::lower::encode_string(&Sha256::digest(bytes))
+}
+
+fn record(node: &Node, set: &str, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(node.folder().join(set).join(name)).unwrap()).unwrap()
+}
+
+/// When each set last passed, as `list` says.
+fn verified(node: &Node) -> Vec<bool> {
+    node.listed()["sets"].as_array().unwrap().iter().map(|set| !set["verified_at"].is_null()).collect()
+}
+
+/// Whoever writes the bucket could otherwise call a set verified that is not, and `expire` would let the good one go.
+#[test]
+fn only_a_record_that_a_signer_signed_in_its_place_makes_a_set_verified() {
+    let mut node = Node::new(445);
+    let ours = signing_key(&node, "ours");
+    node.backup.push("retention: {keep_last: 1, keep_daily: 0, keep_weekly: 0}".into());
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    let sets = [node.publish(), node.publish()];
+    node.idkeep().expect(3, &["verify", node.name(), "--set", &sets[0]]);
+    assert_eq!(verified(&node), [true, false]);
+    let name = records(&node, &sets[0]).remove(0);
+    let (first, second) = (node.folder().join(&sets[0]), node.folder().join(&sets[1]));
+    let signature = std::fs::read(first.join(format!("{name}.sig"))).unwrap();
+    assert!(is_signed_for("idkeep-verification", &first.join(&name), &ours));
+
+    // Another set's record, as it was and made to fit; and the manifest's own signature beside it.
+    let mut forged = record(&node, &sets[0], &name);
+    std::fs::copy(first.join(&name), second.join(&name)).unwrap();
+    std::fs::write(second.join(format!("{name}.sig")), &signature).unwrap();
+    assert_eq!(verified(&node), [true, false]);
+    forged["set"] = json!(sets[1]);
+    forged["manifest_sha256"] = json!(sha256(&std::fs::read(second.join("manifest.json")).unwrap()));
+    std::fs::write(second.join(&name), forged.to_string()).unwrap();
+    assert_eq!(verified(&node), [true, false]);
+    std::fs::copy(second.join("manifest.json.sig"), second.join(format!("{name}.sig"))).unwrap();
+    assert_eq!(verified(&node), [true, false]);
+    std::fs::remove_file(second.join(format!("{name}.sig"))).unwrap();
+    let listed = node.idkeep().expect(0, &["list"]);
+    assert!(listed.stderr.contains("no signer signed") && listed.stderr.contains(&name), "{listed}");
+
+    // As a control: where nobody is named, such a record would do.
+    sign_by(&mut node, None, &[]);
+    assert_eq!(verified(&node), [true, true]);
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    std::fs::remove_file(first.join(&name)).unwrap();
+    let refused = node.idkeep().expect(2, &["expire", "--yes"]);
+    assert!(refused.stderr.contains("verified in the last 7 days"), "{refused}");
+    assert!(refused.stderr.contains("no signer signed"), "{refused}");
+    assert_eq!(node.whole(), sets);
+}
+
+#[test]
+fn a_signed_record_under_another_time_than_its_own_is_none() {
+    let mut node = Node::new(446);
+    let ours = signing_key(&node, "ours");
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    let set = node.publish();
+    node.idkeep().expect(3, &["verify"]);
+    let folder = node.folder().join(&set);
+    let file = folder.join("participant.dump.zst.age");
+    let good = std::fs::read(&file).unwrap();
+    std::fs::write(&file, [&good[..], b"more"].concat()).unwrap();
+    node.idkeep().expect(2, &["verify"]);
+    std::fs::write(&file, &good).unwrap();
+    assert_eq!(verified(&node), [false]);
+    // The good record once more, as if it were the newest.
+    let names = records(&node, &set);
+    assert_eq!(names.len(), 2, "{names:?}");
+    // Still within what the clock of another machine may be ahead by.
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(30);
+    let later = later.strftime("verify-%Y%m%dT%H%M%SZ.json").to_string();
+    for end in ["", ".sig"] {
+        std::fs::copy(folder.join(format!("{}{end}", names[0])), folder.join(format!("{later}{end}"))).unwrap();
+    }
+    assert_eq!(verified(&node), [false]);
+    // As a control: without the record of damage the good one counts.
+    std::fs::remove_file(folder.join(&names[1])).unwrap();
+    assert_eq!(verified(&node), [true]);
+}
+
+#[test]
+fn a_verifier_that_cannot_sign_says_that_its_record_does_not_count_unless_it_tells_of_damage() {
+    let mut node = Node::new(447);
+    let ours = signing_key(&node, "ours");
+    signing_key(&node, "theirs");
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    let set = node.publish();
+    sign_by(&mut node, Some("theirs"), &[&ours]);
+    let outcome = node.idkeep().expect(78, &["verify"]);
+    assert!(outcome.stderr.contains("none of the `signers`"), "{outcome}");
+
+    sign_by(&mut node, None, &[&ours]);
+    let outcome = node.idkeep().expect(3, &["verify"]);
+    assert!(outcome.stderr.contains("only a `verify` where `sign` is configured"), "{outcome}");
+    assert_eq!(verified(&node), [false]);
+
+    sign_by(&mut node, Some("ours"), &[&ours]);
+    let outcome = node.idkeep().expect(3, &["verify"]);
+    assert!(!outcome.stderr.contains("the record is not signed"), "{outcome}");
+    assert_eq!(verified(&node), [true]);
+
+    // Damage counts whoever tells of it.
+    let file = node.folder().join(&set).join("participant.dump.zst.age");
+    let good = std::fs::read(&file).unwrap();
+    std::fs::write(&file, b"damaged").unwrap();
+    sign_by(&mut node, None, &[&ours]);
+    node.idkeep().expect(2, &["verify"]);
+    std::fs::write(&file, good).unwrap();
+    assert_eq!(verified(&node), [false]);
 }

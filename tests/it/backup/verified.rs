@@ -39,6 +39,7 @@ fn a_good_set_passes_every_check_and_counts_as_verified() {
     assert_eq!(report["sets"][0]["set"], set.as_str());
     for name in [
         "manifest",
+        "participant",
         "chain",
         "order",
         "I1",
@@ -110,6 +111,21 @@ fn a_manifest_whose_order_or_numbers_were_changed_fails() {
     verify(&node, 2, &[]);
     std::fs::write(&file, "{").unwrap();
     verify(&node, 2, &[]);
+}
+
+#[test]
+fn a_set_of_another_participant_than_the_folders_fails() {
+    let node = synced(389);
+    node.publish();
+    assert_eq!(check(&verify(&node, 0, &[]), "participant")["result"], "pass");
+    let file = node.folder().join("node.json");
+    std::fs::write(&file, json!({"participant_id": "PAR::other::1220ff", "network": null}).to_string()).unwrap();
+    let report = verify(&node, 2, &[]);
+    assert!(check(&report, "participant")["reason"].as_str().unwrap().contains("PAR::other::1220ff"), "{report:#}");
+    std::fs::write(&file, "{").unwrap();
+    assert_eq!(check(&verify(&node, 3, &[]), "participant")["result"], "unknown");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(check(&verify(&node, 0, &[]), "participant")["result"], "warn");
 }
 
 #[test]

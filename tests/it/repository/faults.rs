@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{digest, sha256, told};
+use crate::support::client::Client;
 use crate::support::idkeep::write_private;
 use crate::support::pki::Pki;
 use crate::support::proxy::{Fault, FaultProxy, refused};
@@ -121,6 +122,39 @@ fn an_answer_that_is_lost_is_not_taken_for_another_writers_success() {
     });
     let completed = server.seen().iter().filter(|seen| is_complete(seen)).count();
     assert_eq!(completed, 2, "asked for once more, after the answer was lost");
+}
+
+#[test]
+fn an_object_that_may_be_ours_is_never_said_to_be_anothers() {
+    let bucket = S3::shared().bucket();
+    let (to, puts, client) = (bucket.s3.address, Arc::new(AtomicUsize::new(0)), Client::new(None));
+    let server = Server::plain(move |seen| {
+        let (puts, client) = (puts.clone(), client.clone());
+        async move {
+            // Written, and the answer is lost; then it can be found there, but not read.
+            match seen.method.as_str() {
+                "PUT" if puts.fetch_add(1, Ordering::SeqCst) == 0 => {
+                    crate::support::s3::forward(&client, to, seen).await;
+                    Reply::with_steps(200, "text/plain", [Step::Cut]).header("content-length", "100")
+                }
+                "GET" => Reply::new(403, "application/xml", "<Error><Code>AccessDenied</Code></Error>"),
+                _ => crate::support::s3::forward(&client, to, seen).await,
+            }
+        }
+    });
+    local(async {
+        let repository = Rc::new(bucket.repository_at(&server.origin()));
+        let (code, message, hint) = told(repository.create("node/once", "ours".into()).await);
+        assert_eq!(
+            (code, message.as_str()),
+            (
+                75,
+                "repository dr: writing node/once: it is there, and whether this run wrote it is not known: \
+                 repository dr: reading node/once: permission denied"
+            )
+        );
+        assert!(hint.contains("idkeep policy"), "{hint}");
+    });
 }
 
 #[test]

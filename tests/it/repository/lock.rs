@@ -117,6 +117,33 @@ fn the_lock_of_a_dead_holder_is_taken_over_after_its_expiry() {
     });
 }
 
+/// Whoever may write to the bucket may plant any of them, and must not keep all runs out by it.
+#[test]
+fn a_planted_lock_of_the_highest_number_is_taken_over_like_any_other() {
+    let bucket = S3::shared().bucket();
+    bucket.put("prefix/node/lock/00000007.json", b"{}");
+    bucket.put("prefix/node/lock/99999999.json", &vec![b' '; 1 << 20]);
+    local(async {
+        let repository = Rc::new(bucket.repository());
+        for generation in 100_000_000..100_000_003_u64 {
+            let lock = Lock::take(&repository, "node").await.unwrap();
+            assert!(lock.is_ours().await.unwrap());
+            assert_eq!(told(Lock::take(&repository, "node").await).0, 75);
+            assert!(bucket.keys().contains(&format!("prefix/node/lock/{generation}.json")), "{:?}", bucket.keys());
+            lock.release().await;
+            assert_eq!(bucket.keys(), [format!("prefix/node/lock/{generation}.json")]);
+        }
+        // After the very last there is none, and whoever can remove it is told.
+        bucket.put(&format!("prefix/node/lock/{}.json", u64::MAX), b"{}");
+        let (code, message, hint) = told(Lock::take(&repository, "node").await);
+        assert_eq!(code, 78, "{message}");
+        assert!(
+            message.contains("18446744073709551615.json") && hint.contains("remove the objects"),
+            "{message} {hint}"
+        );
+    });
+}
+
 #[test]
 fn a_paused_holder_finds_that_its_lock_is_anothers() {
     let bucket = S3::shared().bucket();

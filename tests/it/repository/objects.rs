@@ -68,6 +68,24 @@ fn lists_and_folders_show_what_is_below_one_node() {
     }));
 }
 
+/// Whoever may write to the bucket may give objects keys that no list of the client's could show.
+#[test]
+fn a_key_that_cannot_be_named_is_passed_over_and_spoils_no_list() {
+    local(async {
+        let (bucket, repository) = in_bucket();
+        repository.replace("node/a/one", "one".into()).await.unwrap();
+        bucket.put("prefix/node//planted", b"");
+        bucket.put("prefix/node/b//planted", b"");
+        bucket.put("prefix/node/a/%07planted", b"");
+        assert_eq!(bucket.keys().len(), 4);
+        let names: Vec<String> = repository.list("node").await.unwrap().into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["a/one"]);
+        assert_eq!(repository.folders("node").await.unwrap(), ["a", "b"]);
+        bucket.put("prefix//planted", b"");
+        assert_eq!(repository.list("node").await.unwrap().len(), 1);
+    });
+}
+
 #[test]
 fn parts_become_one_object_when_committed_and_not_before() {
     local(on_each(async |repository| {

@@ -135,3 +135,38 @@ fn a_writer_that_may_not_remove_leaves_what_it_finds_and_goes_on() {
         assert_eq!((code, message.as_str()), (77, "repository dr: removing node/a: permission denied"));
     });
 }
+
+/// What stands in `pending.json` anybody may have written, and the server may refuse what it is asked then.
+#[test]
+fn a_set_that_cannot_be_cleared_keeps_nobody_from_the_others() {
+    let bucket = S3::shared().bucket();
+    let refusing = relay(bucket.s3.address, |seen| {
+        let is_refused = seen.method == "DELETE" && seen.query.as_ref().is_some_and(|query| query.contains("planted"));
+        is_refused.then(|| Reply::new(400, "application/xml", "<Error><Code>InvalidArgument</Code></Error>"))
+    });
+    local(async {
+        let repository = Rc::new(bucket.repository_at(&refusing.origin()));
+        let upload =
+            r#"{"run": "x", "started_at": "2020-01-01T00:00:00Z", "uploads": [{"file": "a", "id": "planted"}]}"#;
+        let planted: [(&str, &[u8]); 4] = [
+            ("20200101T000000Z", &vec![b' '; 2 << 20]),
+            ("20200102T000000Z", b"{\"uploads\": 1}"),
+            ("20200103T000000Z", b"\xff\xfe"),
+            ("20200104T000000Z", upload.as_bytes()),
+        ];
+        for (set, bytes) in planted {
+            bucket.put(&format!("prefix/node/{set}/pending.json"), bytes);
+            bucket.put(&format!("prefix/node/{set}/validator.dump.zst.age"), b"some");
+        }
+        let dead = die(&repository).await;
+        let lock = Lock::take(&repository, "node").await.unwrap();
+        let cleared = clear_leftovers(&repository, "node", &lock).await.unwrap();
+        lock.release().await;
+        let cleared: Vec<String> = cleared.iter().map(ToString::to_string).collect();
+        let dead = dead.strip_prefix("node/").unwrap().to_owned();
+        assert_eq!(cleared, ["20200101T000000Z", "20200102T000000Z", "20200103T000000Z", &dead]);
+        assert_eq!(bucket.uploads(), [""; 0]);
+        // Where an upload may still have parts, there is still the record of it.
+        assert_eq!(bucket.keys(), ["prefix/node/20200104T000000Z/pending.json", "prefix/node/lock/00000001.json"]);
+    });
+}

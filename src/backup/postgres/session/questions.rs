@@ -131,11 +131,11 @@ impl Session {
         Ok(waiters)
     }
 
-    /// Ends every other session by this name and waits until it is gone; how many there were.
+    /// Ends every other session of this user by this name, which anybody may give himself, and waits until it is gone; how many there were.
     pub async fn terminate(&mut self, application_name: &str) -> Result<u32, Error> {
         let sql = format!(
             "select json_build_object('pid', pid, 'is_gone', pg_terminate_backend(pid, 10000)) from pg_stat_activity \
-             where application_name = '{}' and pid <> pg_backend_pid()",
+             where application_name = '{}' and usename = session_user and pid <> pg_backend_pid()",
             conninfo::shortened(application_name),
         );
         let ended: Vec<Value> = self.all("ending sessions of", &sql).await?;

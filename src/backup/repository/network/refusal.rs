@@ -126,11 +126,8 @@ pub async fn within_batch(answer: Response<reqwest::Body>) -> Option<Result<Http
 async fn page(mut body: reqwest::Body) -> Option<Vec<u8>> {
     let reading = async {
         let mut page = Vec::new();
-        while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await
-        {
-            if let Ok(bytes) = frame.ok()?.into_data() {
-                page.extend_from_slice(&bytes[..bytes.len().min(PAGE - page.len())]);
-            }
+        while let Some(bytes) = next(&mut body).await? {
+            page.extend_from_slice(&bytes[..bytes.len().min(PAGE - page.len())]);
             if page.len() == PAGE {
                 break;
             }
@@ -138,6 +135,32 @@ async fn page(mut body: reqwest::Body) -> Option<Vec<u8>> {
         Some(page)
     };
     tokio::time::timeout(PATIENCE, reading).await.ok()?
+}
+
+/// A whole body of at most `cap` bytes; nothing where it breaks, falls silent or has more.
+pub async fn whole(mut body: reqwest::Body, cap: usize) -> Option<Vec<u8>> {
+    let mut page = Vec::new();
+    while let Some(bytes) = tokio::time::timeout(super::LEAST, next(&mut body)).await.ok()?? {
+        if bytes.len() > cap - page.len() {
+            return None;
+        }
+        page.extend_from_slice(&bytes);
+    }
+    Some(page)
+}
+
+/// The next bytes of a body, `Some(None)` at its end.
+async fn next(body: &mut reqwest::Body) -> Option<Option<Bytes>> {
+    loop {
+        match std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context)).await {
+            None => return Some(None),
+            Some(frame) => {
+                if let Ok(bytes) = frame.ok()?.into_data() {
+                    return Some(Some(bytes));
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -24,8 +24,25 @@ fn there(set: &Manifest) -> Previous {
     Previous::There(set.previous.as_ref().unwrap().sha256.clone())
 }
 
+fn ours() -> Belongs {
+    Belongs::To(manifest().participant_id.unwrap())
+}
+
+fn judged(
+    set: &Manifest,
+    signature: &Signature,
+    previous: &Previous,
+    neighbours: Neighbours,
+    pruning_retention: Option<Period>,
+    now: Timestamp,
+) -> Vec<Check> {
+    let encryption = Encryption::Age;
+    let belongs = &ours();
+    judge(set, &Beside { signature, previous, belongs, neighbours, encryption, pruning_retention }, now)
+}
+
 fn checks(set: &Manifest) -> Vec<Check> {
-    judge(set, &Signature::Unjudged, &Previous::Gone, ALONE, None, at(NOW))
+    judged(set, &Signature::Unjudged, &Previous::Gone, ALONE, None, at(NOW))
 }
 
 /// The one check of this name is like this.
@@ -41,17 +58,40 @@ fn expect(checks: &[Check], name: &str, grade: Grade, says: &str) {
 #[test]
 fn a_good_set_passes_every_check() {
     let set = set();
-    let checks = judge(&set, &Signature::Trusted, &there(&set), ALONE, None, at(NOW));
+    let checks = judged(&set, &Signature::Trusted, &there(&set), ALONE, None, at(NOW));
     let names: Vec<&str> = checks.iter().map(|check| check.check.as_str()).collect();
-    assert_eq!(names, ["manifest", "signature", "chain", "order", "I1", "I2", "I3", "I4", "age"]);
+    assert_eq!(names, ["manifest", "signature", "participant", "chain", "order", "I1", "I2", "I3", "I4", "age"]);
     assert!(checks.iter().all(|check| check.result == Grade::Pass), "{checks:?}");
 }
 
 #[test]
 fn who_did_not_sign_it_fails_it() {
     let refused = Signature::Refused("it is not signed".into());
-    let checks = judge(&set(), &refused, &Previous::Gone, ALONE, None, at(NOW));
+    let checks = judged(&set(), &refused, &Previous::Gone, ALONE, None, at(NOW));
     expect(&checks, "signature", Grade::Fail, "it is not signed");
+}
+
+#[test]
+fn a_set_of_another_participant_than_the_folders_fails() {
+    let in_folder = |set: &Manifest, belongs: &Belongs| {
+        let beside = Beside {
+            signature: &Signature::Unjudged,
+            previous: &Previous::Gone,
+            belongs,
+            neighbours: ALONE,
+            encryption: Encryption::Age,
+            pruning_retention: None,
+        };
+        judge(set, &beside, at(NOW))
+    };
+    let mut set = set();
+    let other = Belongs::To("PAR::other::1220ff".into());
+    expect(&in_folder(&set, &other), "participant", Grade::Fail, "PAR::other::1220ff");
+    expect(&in_folder(&set, &Belongs::Nobody), "participant", Grade::Warn, "no node.json");
+    expect(&in_folder(&set, &Belongs::Unreadable), "participant", Grade::Unknown, "not what idkeep writes");
+    // Whose it is then, I3 does not know either.
+    set.participant_id = None;
+    assert!(in_folder(&set, &other).iter().all(|check| check.check != "participant"));
 }
 
 #[test]
@@ -59,7 +99,7 @@ fn a_broken_chain_fails_and_an_expired_link_does_not() {
     let mut set = set();
     let older = Neighbours { older: Some(at("2026-11-22T19:00:00Z")), newer: None };
     let chain = |set: &Manifest, previous: &Previous, neighbours| {
-        judge(set, &Signature::Unjudged, previous, neighbours, None, at(NOW))
+        judged(set, &Signature::Unjudged, previous, neighbours, None, at(NOW))
     };
     expect(&chain(&set, &there(&set), older), "chain", Grade::Pass, "20261122T190000Z");
     expect(&chain(&set, &Previous::There("00".repeat(32)), older), "chain", Grade::Fail, "another than when");
@@ -138,7 +178,7 @@ fn age_and_gaps_are_counted_from_the_first_snapshot() {
     let set = set();
     let look = |neighbours, retention: Option<&str>, now: &str| {
         let retention = retention.map(|text| text.parse().unwrap());
-        judge(&set, &Signature::Unjudged, &Previous::Gone, neighbours, retention, at(now))
+        judged(&set, &Signature::Unjudged, &Previous::Gone, neighbours, retention, at(now))
     };
     expect(&look(ALONE, None, "2026-12-22T22:01:01Z"), "age", Grade::Pass, "");
     expect(&look(ALONE, None, "2026-12-22T22:01:02Z"), "age", Grade::Warn, "30 d 0 h");
@@ -151,10 +191,30 @@ fn age_and_gaps_are_counted_from_the_first_snapshot() {
 }
 
 #[test]
-fn a_dump_in_clear_and_a_remark_are_warned_of() {
+fn a_dump_in_clear_fails_where_dumps_are_sealed_and_is_warned_of_where_they_are_not() {
     let mut set = set();
     set.databases[1].recipients.clear();
+    let in_clear = |encryption, signature| {
+        let beside = Beside {
+            signature,
+            previous: &Previous::Gone,
+            belongs: &ours(),
+            neighbours: ALONE,
+            encryption,
+            pruning_retention: None,
+        };
+        judge(&set, &beside, at(NOW))
+    };
+    let signatures = [Signature::Unjudged, Signature::Trusted];
+    for signature in &signatures {
+        expect(&in_clear(Encryption::Age, signature), "encryption:participant", Grade::Fail, "not sealed");
+        expect(&in_clear(Encryption::None, signature), "encryption:participant", Grade::Warn, "in clear");
+    }
+}
+
+#[test]
+fn a_remark_is_warned_of() {
+    let mut set = set();
     set.remarks.push("the app was not ready".into());
-    expect(&checks(&set), "encryption:participant", Grade::Warn, "in clear");
     expect(&checks(&set), "remark", Grade::Warn, "not ready");
 }
