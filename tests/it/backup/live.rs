@@ -1,5 +1,7 @@
 //! `check --live` of backups: tries everything, changes nothing.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
 use crate::support::backup::{Node, database};
@@ -97,4 +99,19 @@ fn each_thing_that_fails_is_named_and_the_rest_is_tried_all_the_same() {
     assert_eq!(results(&outcome, ": repository sets"), ["fail"], "{outcome}");
     assert!(found(&outcome, ": repository sets")[0].1.contains("the bucket or container is not there"), "{outcome}");
     assert_eq!(results(&outcome, ": database participant"), ["ok"], "{outcome}");
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_warned_of() {
+    let node = Node::new(442);
+    node.publish();
+    let root = node.folder().parent().unwrap().to_owned();
+    let warned = |arguments: &[&str]| {
+        let outcome = node.idkeep().expect(0, &[&["-o", "json", "check"], arguments].concat());
+        outcome.json()["warnings"].to_string().contains("others may write to")
+    };
+    assert!(!warned(&[]));
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(warned(&[]));
+    assert!(!warned(&["--offline"]), "this machine may be another one");
 }
