@@ -29,6 +29,7 @@ use crate::http::Http;
 use crate::retry::{Deadline, retry};
 pub use error::{Doing, Error};
 use folder::Folder;
+pub use folder::open_to_others;
 pub use leftovers::clear_leftovers;
 pub use lock::Lock;
 pub use open::Environment;

@@ -16,7 +16,7 @@ use super::invariants::{self, Known};
 use super::lease::Lease;
 use super::manifest::{self, Manifest, Previous};
 use super::plan::Plan;
-use super::postgres::{Login, Session, Target};
+use super::postgres::{Login, Server, Session, Target};
 use super::repository::{Lock, Pending, Repository, clear_leftovers};
 use super::set::SetId;
 use super::stop::{Stop, Until};
@@ -192,14 +192,9 @@ impl Run<'_> {
         let target = Target::resolve(database, login, &self.secrets).await.map_err(&failed)?;
         let application = application_name(self.name.as_str(), database.name.as_str());
         let mut session = Session::open(&target, &application).await.map_err(&failed)?;
-        let server = session.server().await.map_err(&failed)?;
-        if self.owner.is_some() && database.role == Role::Participant {
-            session.snapshot().await.map_err(&failed)?;
-            if let Facts::Participant(participant) = session.facts(database.role).await.map_err(&failed)? {
-                self.same_participant(&participant)?;
-            }
-        }
+        let server = self.look(database, &mut session).await;
         session.close().await;
+        let server = server?;
         let pg_dump_version = target.check_client(&server).await.map_err(&failed)?;
         if server.is_superuser {
             tracing::warn!(
@@ -209,6 +204,18 @@ impl Run<'_> {
             );
         }
         Ok((target, pg_dump_version))
+    }
+
+    async fn look(&self, database: &Database, session: &mut Session) -> Result<Server, Error> {
+        let failed = Error::of(database.name.as_str());
+        let server = session.server().await.map_err(&failed)?;
+        if self.owner.is_some() && database.role == Role::Participant {
+            session.snapshot().await.map_err(&failed)?;
+            if let Facts::Participant(participant) = session.facts(database.role).await.map_err(&failed)? {
+                self.same_participant(&participant)?;
+            }
+        }
+        Ok(server)
     }
 
     /// Credentials that are made for this run, where the configuration asks for them.

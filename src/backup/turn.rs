@@ -40,6 +40,16 @@ pub(super) struct Turn<'r> {
 /// A snapshot that was judged, with the session that holds it.
 struct Held {
     session: Session,
+    /// Who watches for others once the first session was lost.
+    again: Option<Session>,
+    server: Server,
+    snapshot: Snapshot,
+    snapshot_at: Timestamp,
+    facts: Facts,
+}
+
+/// What was seen in it.
+struct Look {
     server: Server,
     snapshot: Snapshot,
     snapshot_at: Timestamp,
@@ -52,9 +62,14 @@ impl Turn<'_> {
         let name = self.database.name.as_str();
         let started_at = self.run.clock.now();
         let application = application_name(self.run.name.as_str(), name);
-        let mut held = self.run.stop.or(self.hold(&application, pending)).await?;
+        let mut held = self.hold(&application, pending).await?;
         let file = file_name(name, self.run.backup.encryption);
-        let sums = self.store(&application, &mut held, &file, pending).await?;
+        let stored = self.store(&application, &mut held, &file, pending).await;
+        held.session.close().await;
+        if let Some(again) = held.again {
+            again.close().await;
+        }
+        let sums = stored?;
         let completed_at = self.run.clock.now();
         tracing::info!(
             node = self.run.name.as_str(),
@@ -90,9 +105,25 @@ impl Turn<'_> {
 
     /// A snapshot whose data may follow what was dumped before: judged before a byte is read.
     async fn hold(&self, application: &str, pending: &Pending) -> Result<Held, Error> {
+        let failed = Error::of(self.database.name.as_str());
+        let stop = &self.run.stop;
+        let mut session = stop.or(async { Session::open(self.target, application).await.map_err(failed) }).await?;
+        let judged = stop.or(self.look(&mut session, pending)).await;
+        match judged {
+            Ok(Look { server, snapshot, snapshot_at, facts }) => {
+                Ok(Held { session, again: None, server, snapshot, snapshot_at, facts })
+            }
+            // A client that is killed outside a container would leave its session there, with all that it holds.
+            Err(error) => {
+                session.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn look(&self, session: &mut Session, pending: &Pending) -> Result<Look, Error> {
         let deadline = Deadline::after(self.run.node.identity.deadline.0);
         let failed = Error::of(self.database.name.as_str());
-        let mut session = Session::open(self.target, application).await.map_err(&failed)?;
         loop {
             let server = session.server().await.map_err(&failed)?;
             // Earlier than the snapshot itself: whatever is said to be before it really was.
@@ -100,7 +131,7 @@ impl Turn<'_> {
             let snapshot = session.snapshot().await.map_err(&failed)?;
             let facts = session.facts(self.database.role).await.map_err(&failed)?;
             let Err(error) = self.judge(&facts, &server, pending) else {
-                return Ok(Held { session, server, snapshot, snapshot_at, facts });
+                return Ok(Look { server, snapshot, snapshot_at, facts });
             };
             if !matches!(error, Error::StandbyLags { .. }) || deadline.remaining() < ASK_AGAIN {
                 return Err(error);
@@ -215,7 +246,7 @@ impl Turn<'_> {
         let size = held.server.database_bytes;
         tokio::select! {
             result = parts => result,
-            error = self.watch(&mut held.session, application, &progress) => Err(error),
+            error = self.watch(&mut held.session, &mut held.again, application, &progress) => Err(error),
             error = self.lease_ends() => Err(error),
             () = progress::show(&progress, self.run.name.as_str(), database, size) => Ok(()),
             () = self.lock.lost() => Err(Error::LockLost),
@@ -249,12 +280,17 @@ impl Turn<'_> {
 
     /// Looks who waits for our locks; returns when somebody has for too long. The snapshot's holder lets go of it as
     /// soon as the dump has taken it over.
-    async fn watch(&self, session: &mut Session, application: &str, progress: &Progress) -> Error {
+    async fn watch(
+        &self,
+        session: &mut Session,
+        again: &mut Option<Session>,
+        application: &str,
+        progress: &Progress,
+    ) -> Error {
         let after = self.run.backup.yield_after.0;
         let mut looks = interval(LOOK.min(after / 2).max(Duration::from_millis(100)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_held = true;
-        let mut again: Option<Session> = None;
         loop {
             looks.tick().await;
             let result = async {
@@ -273,7 +309,7 @@ impl Turn<'_> {
                     let error = crate::error::chain(&error);
                     tracing::warn!(error, "who waits for this dump cannot be seen: looking again");
                     // The first one stays as it is: the dump may not have its snapshot yet.
-                    again = Session::open(self.target, application).await.ok();
+                    *again = Session::open(self.target, application).await.ok();
                 }
             }
         }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Done, backup, json, protect, runtime};
+use crate::backup::repository::open_to_others;
 use crate::cli::{Check, Cli, Output};
 use crate::config::{self, Config, Findings, Reference};
 use crate::error::{Failed, Failure as _, Fault};
@@ -65,6 +66,7 @@ pub fn run(cli: &Cli, arguments: &Check) -> Done {
         && !arguments.offline
     {
         look_at_files(config, &mut findings);
+        look_at_folders(config, &mut findings);
         findings.sort();
     }
     let is_usable = findings.mistakes.is_empty();
@@ -99,6 +101,21 @@ fn look_at_files(config: &Config, findings: &mut Findings) {
         };
         if let Err(error) = result {
             findings.mistake(&path, crate::error::chain(&error), error.hint().unwrap_or_default());
+        }
+    }
+}
+
+/// Repositories in folders that others may write to.
+fn look_at_folders(config: &Config, findings: &mut Findings) {
+    for (name, repository) in &config.repositories {
+        let path = format!("repositories.{name}.url");
+        let folder = repository.url.folder().filter(|_| !findings.is_replaced(&path));
+        if let Some(open) = folder.and_then(|folder| open_to_others(&folder)) {
+            findings.warning(
+                &path,
+                format!("others may write to {}: they can remove sets, or put others in their place", open.display()),
+                format!("keep them in another folder, or `chmod o-w {}`", open.display()),
+            );
         }
     }
 }

@@ -141,7 +141,8 @@ impl Drop for Process {
 /// The last words of a program.
 struct Words {
     bytes: Arc<Mutex<VecDeque<u8>>>,
-    reading: JoinHandle<()>,
+    /// Nothing once it has ended: a task is asked for its end only once.
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Words {
@@ -158,11 +159,15 @@ impl Words {
                 bytes.drain(..excess);
             }
         });
-        Self { bytes, reading }
+        Self { bytes, reading: Some(reading) }
     }
 
     async fn all(&mut self) -> String {
-        let _ = tokio::time::timeout(LAST_WORDS, &mut self.reading).await;
+        if let Some(reading) = &mut self.reading
+            && tokio::time::timeout(LAST_WORDS, reading).await.is_ok()
+        {
+            self.reading = None;
+        }
         let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -170,6 +175,8 @@ impl Words {
 
 impl Drop for Words {
     fn drop(&mut self) {
-        self.reading.abort();
+        if let Some(reading) = &self.reading {
+            reading.abort();
+        }
     }
 }

@@ -186,6 +186,20 @@ impl Folder {
     }
 }
 
+/// The folder, or the one above it, in which others may put, move or remove what a repository here consists of.
+pub fn open_to_others(root: &Path) -> Option<PathBuf> {
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    // Where it really lies, as far as it is there: links on the way may lead elsewhere.
+    let real = root.ancestors().find_map(|path| fs::canonicalize(path).ok())?;
+    let is_open = |path: &Path| {
+        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode());
+        // In a sticky folder others cannot touch what is not theirs, but they can make what is not there yet.
+        mode & OTHERS_WRITE != 0 && (mode & STICKY == 0 || path == real)
+    };
+    real.ancestors().find(|path| is_open(path)).map(Path::to_owned)
+}
+
 /// Runs on a thread that may wait for the disk.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the work on it was broken off")))

@@ -109,6 +109,27 @@ fn a_run_that_is_told_to_end_leaves_nothing_and_no_session() {
     }
 }
 
+/// One whose client is killed in the middle of a transaction lets go of what it holds only when the server notices.
+#[test]
+fn sessions_are_closed_and_not_broken_off_however_a_run_ends() {
+    let unexpected = |node: &Node| node.cluster.log().matches("unexpected EOF").count();
+    let node = Node::new(352);
+    node.publish();
+    assert_eq!(unexpected(&node), 0, "{}", node.cluster.log());
+    // Judged, and found wanting, with its snapshot in hand.
+    node.cluster.sql("participant", "update participant.lapi_parameters set ledger_end = 1");
+    node.backup(2);
+    assert_eq!(unexpected(&node), 0, "{}", node.cluster.log());
+    // As a control: one that is killed is told by the log.
+    node.cluster.sql("participant", "update participant.lapi_parameters set ledger_end = 100");
+    let lock = hold(&node);
+    let run = held_run(&node);
+    kill(children(run.pid(), "psql")[0]);
+    wait_for("the log to tell", LONG, || (unexpected(&node) > 0).then_some(()));
+    drop(lock);
+    run.wait();
+}
+
 /// Anybody may name his session like ours; one that may not be ended would keep all of ours from ending, too.
 #[test]
 fn only_sessions_of_the_backups_own_user_are_ended() {

@@ -1,5 +1,7 @@
 //! `check --live` of backups: tries everything, changes nothing.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
 use crate::support::backup::{Node, database};
@@ -138,4 +140,19 @@ fn who_holds_the_lock_is_named() {
     assert_eq!(said.len(), 2, "{outcome}");
     assert!(said[0].1.contains("held by process 7 on elsewhere, since 2026-11-22T22:00:00Z"), "{outcome}");
     assert_eq!(bucket.keys(), [key]);
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_warned_of() {
+    let node = Node::new(442);
+    node.publish();
+    let root = node.folder().parent().unwrap().to_owned();
+    let warned = |arguments: &[&str]| {
+        let outcome = node.idkeep().expect(0, &[&["-o", "json", "check"], arguments].concat());
+        outcome.json()["warnings"].to_string().contains("others may write to")
+    };
+    assert!(!warned(&[]));
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(warned(&[]));
+    assert!(!warned(&["--offline"]), "this machine may be another one");
 }

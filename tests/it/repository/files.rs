@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use idkeep::backup::repository::{Lock, Pending, Repository, clear_leftovers};
+use idkeep::backup::repository::{Lock, Pending, Repository, clear_leftovers, open_to_others};
 use idkeep::http::Http;
 use jiff::Timestamp;
 
@@ -147,4 +147,35 @@ fn a_link_is_not_followed_and_a_key_does_not_leave_the_folder() {
             assert!(repository.create(key, "x".into()).await.is_err(), "{key}");
         }
     });
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_or_replace_is_known() {
+    let outside = tempfile::tempdir().unwrap();
+    let outside = outside.path().canonicalize().unwrap();
+    let (above, root) = (outside.join("above"), outside.join("above/kept"));
+    std::fs::create_dir_all(&root).unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&above, 0o755);
+    mode(&root, 0o775);
+    assert_eq!(open_to_others(&root), None);
+    mode(&root, 0o777);
+    assert_eq!(open_to_others(&root), Some(root.clone()));
+    // Others can add to it, sticky or not.
+    mode(&root, 0o1777);
+    assert_eq!(open_to_others(&root), Some(root.clone()));
+    mode(&root, 0o700);
+    mode(&above, 0o777);
+    assert_eq!(open_to_others(&root), Some(above.clone()));
+    // They cannot replace what is ours there; what is not there yet they can make.
+    mode(&above, 0o1777);
+    assert_eq!(open_to_others(&root), None);
+    assert_eq!(open_to_others(&above.join("none/kept")), Some(above.clone()));
+    assert_eq!(open_to_others(&root.join("none")), None);
+    // By whatever name it is reached.
+    mode(&above, 0o777);
+    std::os::unix::fs::symlink(&above, outside.join("link")).unwrap();
+    assert_eq!(open_to_others(&outside.join("link/kept")), Some(above));
 }
