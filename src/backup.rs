@@ -64,7 +64,8 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
     for (subject, http) in pass.subjects() {
         let started = Instant::now();
         let span = tracing::error_span!("backup", node = subject.name.as_str());
-        let run = AssertUnwindSafe(one(config, subject, http, pass.secrets(), &stop)).catch_unwind().instrument(span);
+        let run = Box::pin(one(config, subject, http, pass.secrets(), &stop));
+        let run = AssertUnwindSafe(run).catch_unwind().instrument(span);
         let mut receipt = match run.await {
             Ok(Ok(manifest)) => NodeReceipt::published(&manifest),
             Ok(Err(error)) => NodeReceipt::failed(subject.name.as_str(), &error),
@@ -107,7 +108,7 @@ async fn one(
         leases: RefCell::default(),
         is_uncertain: Cell::new(false),
     };
-    run.take().await
+    Box::pin(run.take()).await
 }
 
 /// The repository of a node's sets; `None` where the node has no backups.

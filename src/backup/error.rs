@@ -55,7 +55,7 @@ pub enum Error {
     Rejected { set: SetId, invariants: BTreeMap<String, Invariant> },
     /// The same, and there is not even evidence of it.
     #[error("set {set} is rejected: {}; and its `rejected.json` could not be written", broken(invariants))]
-    Unkept { set: SetId, invariants: BTreeMap<String, Invariant>, source: repository::Error },
+    Unkept { set: SetId, invariants: BTreeMap<String, Invariant>, source: Box<repository::Error> },
     /// A standby has not yet seen what the validator refers to.
     #[error("{database}: the standby lags behind the validator app: {reason}")]
     StandbyLags { database: String, reason: String },

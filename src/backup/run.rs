@@ -2,12 +2,11 @@
 
 mod owner;
 mod publish;
+mod tidy;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-
-use futures_util::future;
 
 use super::Error;
 use super::clock::Clock;
@@ -17,7 +16,7 @@ use super::lease::Lease;
 use super::manifest::{self, Manifest, Previous};
 use super::plan::Plan;
 use super::postgres::{Login, Server, Session, Target};
-use super::repository::{Lock, Pending, Repository, clear_leftovers};
+use super::repository::{Lock, Pending, Repository};
 use super::set::SetId;
 use super::stop::{Stop, Until};
 use super::turn::{Turn, application_name};
@@ -65,56 +64,13 @@ struct Prepared<'r> {
 impl Run<'_> {
     /// Takes a set. The lock is given back however it ends.
     pub async fn take(mut self) -> Result<Manifest, Error> {
-        let node = self.name.as_str();
         let stop = self.stop.clone();
-        let lock = stop.or(Lock::take(&self.repository, node)).await?;
-        let result = stop.within(Until::RunEnded, self.under(&lock)).await.unwrap_or(Err(Error::Interrupted));
-        let is_lost = matches!(result, Err(Error::LockLost));
-        let repository = async {
-            // What this run has left behind is gone before anybody else may look; what another one took over is theirs.
-            if self.is_uncertain.get() {
-                tracing::warn!(node, "it is not known whether the set is published: all of it stays");
-            } else if result.is_err() && !is_lost && stop.within(Until::Cleared, self.clear(&lock)).await.is_none() {
-                tracing::warn!(node, "what was begun stays for the next run to remove");
-            }
-            lock.release().await;
-        };
-        // Two servers, of which neither waits for the other.
-        let repository = stop.within(Until::Tidied, repository);
-        let ((), revoked) = future::join(
-            async {
-                if repository.await.is_none() {
-                    tracing::warn!(node, "the lock is not given back, and free when it expires");
-                }
-            },
-            stop.within(Until::Tidied, self.revoke()),
-        )
-        .await;
-        if revoked.is_none() {
-            tracing::warn!(
-                node,
-                "credentials that were made for this run are not revoked, and live until they run out"
-            );
-        }
+        let lock = stop.or(Lock::take(&self.repository, self.name.as_str())).await?;
+        // Boxed: a whole run is too large to be moved from frame to frame.
+        let run = Box::pin(self.under(&lock));
+        let result = stop.within(Until::RunEnded, run).await.unwrap_or(Err(Error::Interrupted));
+        Box::pin(self.tidy(lock, result.as_ref().err())).await;
         result
-    }
-
-    async fn clear(&self, lock: &Lock) {
-        match clear_leftovers(&self.repository, self.name.as_str(), lock).await {
-            Ok(sets) => {
-                for set in sets {
-                    tracing::info!(
-                        node = self.name.as_str(),
-                        set = set.to_string(),
-                        "removed what a run had left that did not end"
-                    );
-                }
-            }
-            Err(error) => {
-                let error = crate::error::chain(&error);
-                tracing::warn!(node = self.name.as_str(), error, "leftovers could not be removed");
-            }
-        }
     }
 
     async fn under(&mut self, lock: &Lock) -> Result<Manifest, Error> {
@@ -130,11 +86,6 @@ impl Run<'_> {
         let previous = stop.or(self.previous()).await?;
         let plan = Plan::of(&self.backup.databases).map_err(Error::Plan)?;
         self.in_order(lock, &plan, previous).await
-    }
-
-    async fn revoke(&self) {
-        let leases = self.leases.take();
-        future::join_all(leases.iter().map(|lease| lease.revoke())).await;
     }
 
     async fn in_order(

@@ -56,7 +56,7 @@ impl Run<'_> {
                 pending.end().await;
                 Error::Rejected { set, invariants }
             }
-            Err(source) => Error::Unkept { set, invariants, source },
+            Err(source) => Error::Unkept { set, invariants, source: source.into() },
         }
     }
 

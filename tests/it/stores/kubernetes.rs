@@ -341,7 +341,7 @@ fn each_status_says_who_has_to_act() {
     let cluster = Cluster::start(Dump::fresh(414));
     let causes = |reason: &str| json!({"causes": [{"reason": reason, "field": ""}]});
     for (method, status, details, code, says) in [
-        ("GET", 401, json!({}), 77, "status 401, the credentials are not accepted"),
+        ("GET", 401, json!({}), 77, "the credentials are not accepted"),
         ("GET", 403, json!({}), 77, "permission denied (`get` on this Secret)"),
         ("GET", 302, json!({}), 78, "a redirect"),
         ("GET", 400, json!({}), 78, "cannot make sense of the request"),

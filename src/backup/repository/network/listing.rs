@@ -64,8 +64,8 @@ fn nameable(page: &str) -> Option<String> {
 /// The next entry: where it begins and ends, and its name.
 fn next(page: &str) -> Option<(usize, usize, String)> {
     let is_entry = |at: usize| {
-        let is_it = |entry: &&str| page[at + 1..].strip_prefix(*entry).is_some_and(|rest| rest.starts_with('>'));
-        ENTRIES.iter().find(|(entry, _)| is_it(&entry)).map(|(entry, name)| (at, *entry, *name))
+        let is_it = |entry: &str| page[at + 1..].strip_prefix(entry).is_some_and(|rest| rest.starts_with('>'));
+        ENTRIES.iter().find(|(entry, _)| is_it(entry)).map(|(entry, name)| (at, *entry, *name))
     };
     let (start, entry, name) = page.match_indices('<').find_map(|(at, _)| is_entry(at))?;
     let closing = format!("</{entry}>");
@@ -82,16 +82,9 @@ fn unescaped(text: &str) -> String {
     let mut plain = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let named = piece.split_once(';').and_then(|(name, rest)| Some((character(name)?, rest)));
-        match named {
-            Some((character, rest)) => {
-                plain.push(character);
-                plain.push_str(rest);
-            }
-            None => {
-                plain.push('&');
-                plain.push_str(piece);
-            }
-        }
+        let (character, rest) = named.unwrap_or(('&', piece));
+        plain.push(character);
+        plain.push_str(rest);
     }
     plain
 }

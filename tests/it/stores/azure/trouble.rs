@@ -38,7 +38,7 @@ fn each_refusal_is_told_in_our_own_words() {
         ("GET", 403, "ForbiddenByFirewall", 77, "the vault's firewall does not let this machine in"),
         ("GET", 403, "ForbiddenByPolicy", 77, "the vault's access policies do not allow it"),
         ("PUT", 403, "ForbiddenByRbac", 77, "no role of this identity allows it"),
-        ("GET", 401, "AKV10032", 77, "status 401, the credentials are not accepted"),
+        ("GET", 401, "AKV10032", 77, "the credentials are not accepted"),
         ("PUT", 400, "BadParameter", 78, "it does not take the request as it is"),
         ("PUT", 302, "", 78, "it redirects, which is never followed"),
         ("GET", 503, "", 75, "status 503, the server has trouble of its own"),

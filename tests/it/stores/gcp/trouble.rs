@@ -15,12 +15,7 @@ fn assert_said(said: &crate::support::idkeep::Outcome, texts: &[&str]) {
 #[test]
 fn each_status_ends_with_the_exit_code_of_who_has_to_act() {
     for (status, name, code, text) in [
-        (
-            401,
-            "UNAUTHENTICATED",
-            77,
-            "status 401, the credentials are not accepted\nhint: have the credentials run out",
-        ),
+        (401, "UNAUTHENTICATED", 77, "the credentials are not accepted\nhint: have the credentials run out"),
         (
             403,
             "PERMISSION_DENIED",

@@ -42,7 +42,7 @@ fn tokens_files_and_client_certificates_log_in() {
     cluster.kubeconfig(&cluster.api.kubeconfig("{tokenFile: token}"));
     cluster.scenario.idkeep.file("token", b"another");
     let refused = cluster.sync(77);
-    assert!(refused.stderr().contains("status 401"), "{}", refused.outcome);
+    assert!(refused.stderr().contains("the credentials are not accepted"), "{}", refused.outcome);
 }
 
 #[test]
