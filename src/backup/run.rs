@@ -85,7 +85,7 @@ impl Run<'_> {
         .await?;
         let previous = stop.or(self.previous()).await?;
         let plan = Plan::of(&self.backup.databases).map_err(Error::Plan)?;
-        self.in_order(lock, &plan, previous).await
+        Box::pin(self.in_order(lock, &plan, previous)).await
     }
 
     async fn in_order(
@@ -110,7 +110,7 @@ impl Run<'_> {
         for Prepared { database, target, pg_dump_version, lease } in &prepared {
             let lease = lease.as_deref();
             let turn = Turn { run: self, lock, database, target, pg_dump_version, lease, seen: &seen };
-            match turn.take(&mut pending).await {
+            match Box::pin(turn.take(&mut pending)).await {
                 Ok((dump, facts)) => {
                     manifest.push(dump)?;
                     seen.push((database.name.to_string(), database.role, facts));

@@ -39,7 +39,7 @@ pub(super) fn judge(claims: &Claims, auth: &Auth, now: Timestamp) -> Vec<(String
     let life = claims.expires.and_then(|at| Timestamp::from_second(at).ok()).map(|at| at.duration_since(now));
     match life {
         Some(life) if life.is_negative() || life.is_zero() => {
-            odd.push(("the token has run out".to_owned(), "is this machine's clock right, and who renews the token?"))
+            odd.push(("the token has run out".to_owned(), "is this machine's clock right, and who renews the token?"));
         }
         Some(life) if life < SHORT => odd.push((
             format!("the token lives for {} s more, which a slow pass may outlast", life.as_secs()),

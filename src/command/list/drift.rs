@@ -56,7 +56,7 @@ mod tests {
     use crate::store::{Current, Facts, Version};
 
     /// Version 3 is current, and the facts describe `described`.
-    fn head(digest: &str, captured_at: i64, described: &str) -> Option<Head> {
+    fn head(digest: &str, captured_at: i64, described: &str) -> Head {
         let now = Timestamp::UNIX_EPOCH;
         let current = Current { version: Version("3".into()), created_at: now, is_alive: true };
         let facts = Facts {
@@ -65,28 +65,26 @@ mod tests {
             stored_version: described.into(),
             ..Facts::default()
         };
-        Some(Head { current: Some(current), facts: Some(facts), ..Head::default() })
+        Head { current: Some(current), facts: Some(facts), ..Head::default() }
     }
 
     #[test]
     fn stores_of_one_digest_are_current_whenever_each_captured_it() {
-        let states = states(&[head("a", 1, "3"), head("a", 2, "3")]);
+        let states = states(&[Some(head("a", 1, "3")), Some(head("a", 2, "3"))]);
         assert_eq!(states, [Some(State::Current), Some(State::Current)]);
     }
 
     #[test]
     fn the_digest_that_was_captured_last_is_the_current_one() {
-        let states = states(&[head("old", 1, "3"), None, head("new", 2, "3")]);
+        let states = states(&[Some(head("old", 1, "3")), None, Some(head("new", 2, "3"))]);
         assert_eq!(states, [Some(State::Behind), None, Some(State::Current)]);
     }
 
     #[test]
     fn what_no_facts_describe_or_what_is_gone_tells_nothing() {
         let mut dead = head("new", 9, "3");
-        if let Some(current) = dead.as_mut().and_then(|head| head.current.as_mut()) {
-            current.is_alive = false;
-        }
-        let states = states(&[head("new", 9, "2"), dead, Some(Head::default()), head("old", 1, "3")]);
+        dead.current.as_mut().unwrap().is_alive = false;
+        let states = states(&[head("new", 9, "2"), dead, Head::default(), head("old", 1, "3")].map(Some));
         let expected = [State::Unknown, State::Unknown, State::Empty, State::Current].map(Some);
         assert_eq!(states, expected);
     }

@@ -85,9 +85,7 @@ impl Everything {
             }
             ("client secret", "read") => (run(77, &["sync"]), "asking for a token: reading the secret at"),
             ("password", "read") => (run(77, &["backup"]), "validator: reading the password for"),
-            ("signing key", "read") => {
-                (run(77, &["backup"]), "reading the key that signs manifests: reading the secret at")
-            }
+            ("signing key", "read") => (run(77, &["backup"]), "reading the key that signs: reading the secret at"),
             ("credentials", "read") => (run(77, &["backup"]), "participant: asking for credentials at"),
             ("sys/leases/renew", "update") => (run(77, &["backup"]), "participant: renewing credentials at"),
             ("sys/leases/revoke", "update") => (run(0, &["backup"]), "the credentials could not be revoked"),
