@@ -135,6 +135,10 @@ pub trait Store {
 
 /// The store of this configuration; none where this build lacks it, which the configuration's check refuses.
 #[must_use]
+#[cfg_attr(
+    not(any(feature = "gcp", feature = "aws", feature = "azure", feature = "kubernetes")),
+    expect(unused_variables, reason = "only the clouds' stores are given a client here")
+)]
 pub fn open(name: &Name, config: &Config, secrets: &Secrets, http: &Arc<Http>) -> Option<Rc<dyn Store>> {
     if let Config::Vault(_) = config {
         // One login for the identities and for what else its server keeps.
