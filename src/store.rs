@@ -81,6 +81,27 @@ impl Head {
         let current = self.facts.as_ref().map(|facts| facts.participant_id.as_str()).filter(|id| !id.is_empty());
         current.or(self.older_participant.as_deref())
     }
+
+    /// The current version's name.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        self.current.as_ref().map(|current| &current.version)
+    }
+
+    /// Our facts, where it is the current version that they describe.
+    #[must_use]
+    pub fn described(&self) -> Option<&Facts> {
+        let version = &self.version()?.0;
+        self.facts.as_ref().filter(|facts| facts.stored_version == *version)
+    }
+
+    /// True where a later look saw the same version, with facts about the same.
+    #[must_use]
+    pub fn is_same(&self, later: &Self) -> bool {
+        let described =
+            |head: &Self| head.facts.as_ref().map(|facts| (facts.stored_version.clone(), facts.digest.clone()));
+        self.version() == later.version() && described(self) == described(later)
+    }
 }
 
 /// The current version of a secret.
@@ -140,12 +161,10 @@ pub trait Store {
     expect(unused_variables, reason = "only the clouds' stores are given a client here")
 )]
 pub fn open(name: &Name, config: &Config, secrets: &Secrets, http: &Arc<Http>) -> Option<Rc<dyn Store>> {
-    if let Config::Vault(_) = config {
-        // One login for the identities and for what else its server keeps.
-        return Some(secrets.vault(name)?);
-    }
-    let name = name.as_str();
+    let (store, name) = (name, name.as_str());
     Some(match config {
+        // One login for the identities and for what else its server keeps.
+        Config::Vault(_) => secrets.vault(store)?,
         #[cfg(feature = "gcp")]
         Config::Gcp(gcp) => Rc::new(gcp::SecretManager::new(name, gcp, Arc::clone(http))),
         #[cfg(feature = "aws")]
@@ -316,7 +335,7 @@ impl Keeping<'_> {
 
     async fn step(&self, envelope: &Envelope<'_>, head: &Head) -> Result<Kept, Error> {
         let (store, node) = (self.store.name(), self.place.node);
-        let current = head.current.as_ref().map(|current| current.version.clone());
+        let current = head.version().cloned();
         let (outcome, warning) = match judge::judge(head, self.about, self.rules) {
             Verdict::Unchanged { is_stale } => {
                 if (is_stale || self.says_more(head)) && !self.dry_run {

@@ -165,7 +165,7 @@ impl ListedNode {
 
 impl ListedIdentity {
     fn tell(&mut self, head: &Head) {
-        self.version = head.current.as_ref().map(|current| current.version.0.clone());
+        self.version = head.version().map(|version| version.0.clone());
         self.versions = head.created_at.len();
         self.participant_id = head.participant().map(str::to_owned);
         if let Some(facts) = head.facts.as_ref() {

@@ -114,8 +114,7 @@ impl SecretsManager {
         head: &Head,
         deadline: Deadline,
     ) -> Result<(), StoreError> {
-        let described = head.facts.as_ref().map(|facts| facts.stored_version.as_str());
-        if described.is_some() && described == seen.current() {
+        if head.described().is_some() {
             return Ok(());
         }
         self.tag(place, &tags::no_change(&seen.tags), deadline).await
@@ -192,7 +191,7 @@ impl Store for SecretsManager {
             let value = Value::of(envelope)?;
             let seen = self.look(place, deadline).await?;
             let current = seen.as_ref().and_then(Seen::current);
-            if current != head.current.as_ref().map(|current| current.version.0.as_str()) {
+            if current != head.version().map(|version| version.0.as_str()) {
                 return Err(StoreError::Conflict);
             }
             let version =
@@ -222,10 +221,7 @@ impl Store for SecretsManager {
             let Some(seen) = self.look(place, deadline).await? else { return Ok(()) };
             // Between the look and now another writer may have added a version: its facts stay.
             let now = seen.head(self.session.wire.now());
-            let version = |head: &Head| head.current.as_ref().map(|current| current.version.clone());
-            let described =
-                |head: &Head| head.facts.as_ref().map(|facts| (facts.stored_version.clone(), facts.digest.clone()));
-            if version(head) != version(&now) || described(head) != described(&now) {
+            if !head.is_same(&now) {
                 return Ok(());
             }
             self.tag(place, &self.update(place, &seen.tags, facts)?, deadline).await

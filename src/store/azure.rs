@@ -75,11 +75,11 @@ impl KeyVault {
         let secret = self.secret(place);
         let failed = |reason| failed("adding a version to", &secret, reason);
         let (listed, now) = self.list(&secret, deadline).await?;
-        let version = |head: &Head| head.current.as_ref().map(|current| current.version.0.clone());
-        let before = version(&head(listed, now));
-        if before != version(known) {
+        let before = head(listed, now).version().cloned();
+        if before.as_ref() != known.version() {
             return Err(StoreError::Conflict);
         }
+        let before = before.map(|version| version.0);
         let (tags, left_out) = tags::of_new(facts, before.as_deref(), &known.beside).map_err(failed)?;
         if left_out > 0 {
             let (node, store) = (place.node, self.name.as_str());

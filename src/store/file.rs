@@ -144,7 +144,7 @@ impl Folder {
         create_folder(&folder)?;
         let _lock = lock(&folder)?;
         let newest = versions(&folder)?.last().copied();
-        let expected = head.current.as_ref().map(|current| current.version.0.clone());
+        let expected = head.version().map(|version| version.0.clone());
         if newest.map(|number| number.to_string()) != expected {
             return Err(StoreError::Conflict);
         }

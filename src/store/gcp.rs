@@ -100,8 +100,7 @@ impl SecretManager {
     /// Where no facts describe the current version, perhaps they never could be written: then every pass would add a
     /// version. Their secret is made, or the lack of a right found, before anything is written.
     async fn require_facts(&self, secret: &str, head: &Head, deadline: Deadline) -> Result<(), StoreError> {
-        let described = head.facts.as_ref().map(|facts| facts.stored_version.as_str());
-        if head.current.as_ref().is_some_and(|current| described == Some(current.version.0.as_str())) {
+        if head.described().is_some() {
             return Ok(());
         }
         let (client, facts) = (self.client()?, sibling(secret));
@@ -159,7 +158,7 @@ impl SecretManager {
         self.require_facts(&secret, head, deadline).await?;
         // Google has no check-and-set: the gap between this look and the write stays, and is looked for afterwards.
         let before = client.versions(&secret, deadline).await?.unwrap_or_default();
-        if named(newest(&before)) != head.current.as_ref().map(|current| current.version.clone()) {
+        if named(newest(&before)).as_ref() != head.version() {
             return Err(StoreError::Conflict);
         }
         let number = self.add(&secret, &data(envelope), deadline).await?;
@@ -213,8 +212,7 @@ impl SecretManager {
         }
         // Between the look and now another writer may have added a version: its facts stay the newest.
         let now = self.look(place, deadline).await?;
-        let version = |head: &Head| head.current.as_ref().map(|current| current.version.clone());
-        if version(head) != version(&now) || head.facts != now.facts {
+        if head.version() != now.version() || head.facts != now.facts {
             return Ok(());
         }
         self.add_facts(&self.secret(place), facts, deadline).await

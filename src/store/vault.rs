@@ -309,8 +309,7 @@ impl Vault {
     /// Where no facts describe the current version, perhaps they never could be written: then every pass would add a
     /// version and push an older one out.
     async fn require_facts_right(&self, place: Place<'_>, head: &Head, deadline: Deadline) -> Result<(), Error> {
-        let described = head.facts.as_ref().map(|facts| facts.stored_version.as_str());
-        if head.current.as_ref().is_some_and(|current| described == Some(current.version.0.as_str())) {
+        if head.described().is_some() {
             return Ok(());
         }
         let path = self.path("metadata", place);
@@ -361,7 +360,7 @@ impl Store for Vault {
                 Ok(metadata) => metadata.into_head(),
                 Err(_) => head.clone(),
             };
-            if now.current.as_ref().is_some_and(|current| current.version.0 != version && !is_same(head, &now)) {
+            if now.current.as_ref().is_some_and(|current| current.version.0 != version && !head.is_same(&now)) {
                 return Err(StoreError::Conflict);
             }
             let head = Head { beside: now.beside, ..head.clone() };
@@ -380,7 +379,7 @@ impl Store for Vault {
         Box::pin(async move {
             // Between the look and now another writer may have added a version: its facts stay.
             let now = self.read_metadata(place, deadline).await?.into_head();
-            if !is_same(head, &now) {
+            if !head.is_same(&now) {
                 return Ok(());
             }
             let mut all = now.beside;
@@ -400,13 +399,6 @@ impl Store for Vault {
             }
         })
     }
-}
-
-/// True where both looks saw the same version with the same facts.
-fn is_same(before: &Head, now: &Head) -> bool {
-    let version = |head: &Head| head.current.as_ref().map(|current| current.version.clone());
-    let described = |head: &Head| head.facts.as_ref().map(|facts| (facts.stored_version.clone(), facts.digest.clone()));
-    version(before) == version(now) && described(before) == described(now)
 }
 
 /// `{"options": {"cas": n}, "data": {"content": …, "encoding": …}}`, the dump as one string, in memory that is wiped.

@@ -34,7 +34,7 @@ impl State {
 /// with when it was written).
 fn holds(head: &Head) -> Option<(&str, (Option<Timestamp>, Timestamp))> {
     let current = head.current.as_ref().filter(|current| current.is_alive)?;
-    let facts = head.facts.as_ref().filter(|facts| facts.stored_version == current.version.0)?;
+    let facts = head.described()?;
     Some((facts.digest.as_str(), (facts.captured_at, current.created_at)))
 }
 
