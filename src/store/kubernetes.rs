@@ -60,6 +60,10 @@ impl ClusterSecret {
         self.config.secret.fill(place.node, place.network)
     }
 
+    fn target<'a>(&'a self, name: &'a str) -> Target<'a> {
+        Target { namespace: &self.config.namespace, name }
+    }
+
     fn failed(&self, doing: &'static str, place: Place<'_>, reason: Reason) -> StoreError {
         let secret = format!("{}/{}", self.config.namespace, self.secret(place));
         Error { system: System::Kubernetes, doing, secret, reason }.into()
@@ -67,7 +71,7 @@ impl ClusterSecret {
 
     async fn look(&self, place: Place<'_>, deadline: Deadline) -> Result<Head, Reason> {
         let name = self.secret(place);
-        let target = Target { namespace: &self.config.namespace, name: &name };
+        let target = self.target(&name);
         let answer = self.client()?.send(target.get()?, deadline).await?;
         match answer.status {
             200 => metadata::head(answer.metadata()?.metadata, answer.now),
@@ -102,7 +106,7 @@ impl ClusterSecret {
         deadline: Deadline,
     ) -> Result<Version, StoreError> {
         let name = self.secret(place);
-        let target = Target { namespace: &self.config.namespace, name: &name };
+        let target = self.target(&name);
         let refused = |doing: &'static str, refusal: Refusal| {
             let bytes = self.room().bytes(envelope);
             refusal.into_error(bytes, MAX_BYTES, |reason| self.failed(doing, place, reason))
@@ -135,7 +139,7 @@ impl ClusterSecret {
     /// When it was looked at, and what the configuration says of the node; unless the Secret has changed.
     async fn note(&self, place: Place<'_>, facts: &Facts, head: &Head, deadline: Deadline) -> Result<(), StoreError> {
         let name = self.secret(place);
-        let target = Target { namespace: &self.config.namespace, name: &name };
+        let target = self.target(&name);
         let request = target.notes(metadata::seen(head), &metadata::noted(facts));
         match self.apply(request, "`patch` on this Secret", deadline).await {
             Ok(_) | Err(Refusal::Conflict) => Ok(()),
@@ -153,7 +157,7 @@ impl ClusterSecret {
             Err(reason) => return Err(reason),
         };
         let name = self.secret(place);
-        let target = Target { namespace: &self.config.namespace, name: &name };
+        let target = self.target(&name);
         rights::look(self.client()?, target, is_there, deadline).await
     }
 }
