@@ -1,29 +1,12 @@
 //! The checksum (CRC-32C) by which Google tells that a payload arrived as it was sent.
 
-/// Castagnoli's polynomial, reversed.
-const POLYNOMIAL: u32 = 0x82f6_3b78;
-
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    let mut byte = 0_u32;
-    while index < table.len() {
-        let mut crc = byte;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-        byte += 1;
-    }
-    table
-};
+use crc_fast::CrcAlgorithm;
 
 /// The checksum of these bytes.
+#[expect(clippy::cast_possible_truncation, reason = "a checksum of 32 bits comes in the lower half")]
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0_u32, |crc, byte| TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ crc >> 8)
+    // iSCSI's checksum is Castagnoli's.
+    crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
 #[cfg(test)]
