@@ -4,6 +4,7 @@
 
 mod address;
 mod backup;
+mod cron;
 mod database_url;
 mod document;
 mod judge;
@@ -13,6 +14,8 @@ mod period;
 mod process;
 mod reference;
 mod repository;
+mod schedule;
+mod server;
 mod shape;
 mod store;
 mod text;
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{Address, Proxy, Tls};
 pub use backup::{Backup, Compression, Credentials, Database, DatabaseName, Encryption, PgDump, Retention, Role};
+pub use cron::Cron;
 pub use database_url::DatabaseUrl;
 pub use document::{Finding, Findings};
 pub use node::{
@@ -35,6 +39,8 @@ pub use period::Period;
 pub use process::{LockMemory, Process};
 pub use reference::{SecretRef, VaultRef};
 pub use repository::{Repository, RepositoryKind, RepositoryUrl, Signer};
+pub use schedule::{BackupTiming, Schedule, Timing};
+pub use server::{Heartbeat, Server, StatusFor};
 pub use store::{AwsStore, AzureStore, FileStore, GcpStore, KubernetesStore, Store, VaultAuth, VaultStore};
 pub use text::{AgeRecipient, Name, ParticipantName, Template};
 
@@ -53,6 +59,15 @@ pub struct Config {
     /// Where backup sets are kept, by name.
     #[serde(default)]
     pub repositories: BTreeMap<Name, Repository>,
+    /// When the daemon does what.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// What the daemon answers over HTTP.
+    #[serde(default)]
+    pub server: Server,
+    /// Whom a full success is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
     /// How the process protects itself.
     #[serde(default)]
     pub process: Process,

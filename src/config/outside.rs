@@ -111,6 +111,10 @@ impl Config {
         for (name, repository) in &self.repositories {
             of_repository(repository, &format!("repositories.{name}"), &mut all);
         }
+        if let Some(heartbeat) = &self.heartbeat {
+            all.push(("heartbeat.url".into(), Reference::Secret(&heartbeat.url)));
+            of_tls(&heartbeat.tls, "heartbeat.tls", &mut all);
+        }
         all
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use serde_saphyr::Spanned;
 
 use super::document::{Findings, Place, Value};
-use super::{Address, AgeRecipient, DatabaseUrl, Name, ParticipantName, Period, RepositoryUrl, Signer, Template};
+use super::{Address, AgeRecipient, Cron, DatabaseUrl, Name, ParticipantName, Period, RepositoryUrl, Signer, Template};
 
 /// The document as JSON that serde can read, each mistake recorded and replaced.
 pub(super) fn check(document: &Spanned<Value>, schema: &Json, findings: &mut Findings) -> Json {
@@ -316,6 +316,11 @@ fn check_format(format: &str, text: &str) -> Result<(), String> {
         "database-url" => text.parse::<DatabaseUrl>().map(|_| ()),
         "repository-url" => text.parse::<RepositoryUrl>().map(|_| ()),
         "signer" => text.parse::<Signer>().map(|_| ()),
+        "cron" => text.parse::<Cron>().map(|_| ()),
+        "socket" => text
+            .parse::<std::net::SocketAddr>()
+            .map(|_| ())
+            .map_err(|_| "it reads `ADDRESS:PORT`, for example `127.0.0.1:9464`".into()),
         "variable" => is_variable(text).then_some(()).ok_or_else(|| "not the name of an environment variable".into()),
         _ => Ok(()),
     }
