@@ -131,7 +131,7 @@ fn judge_need(config: &Config, findings: &mut Findings) {
             );
         }
     }
-    if let [first, others @ ..] = with_backup[..]
+    if let [first, others @ ..] = &with_backup[..]
         && config.schedule.identities.is_some()
         && config.schedule.backups.is_none()
     {
