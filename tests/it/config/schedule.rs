@@ -335,7 +335,7 @@ fn the_tokens_of_a_month_are_said_for_each_issuer() {
     }]);
     assert_eq!(checked.json["tokens"], tokens);
     let text = Idkeep::configured(GOOD).expect(0, &["check", "--offline"]).stdout;
-    let line = "tokens: https://issuer.acme.example/: 1 node: at most 4320 a month by `idkeep run` (38 where a token lives \
+    let line = "tokens: https://issuer.acme.example: 1 node: at most 4320 a month by `idkeep run` (38 where a token lives \
                 for 24h), 4320 as a CronJob\n";
     assert!(text.contains(line), "{text}");
 
