@@ -27,7 +27,7 @@ pub(super) async fn try_address(config: &Config, secrets: &Secrets, tried: &mut 
 }
 
 fn judge(heartbeat: &Heartbeat, text: &str) -> Result<(), (&'static str, &'static str)> {
-    let url = url::Url::parse(text.trim()).ok().filter(url::Url::has_host);
+    let url = url::Url::parse(text).ok().filter(url::Url::has_host);
     match url.as_ref().map(url::Url::scheme) {
         Some("https") => Ok(()),
         Some("http") if heartbeat.allow_http => Ok(()),
