@@ -1,10 +1,15 @@
 //! Schedule, server and heartbeat as `check` sees them: rules between their parts, and what is unwise.
 
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::json;
 
 use super::secrets::{SECRET, SHAPES, is_never_said};
 use super::{Checked, check, place};
+use crate::support::age::AgeKey;
 use crate::support::idkeep::Idkeep;
+use crate::support::scenario::Scenario;
 
 /// A daemon's configuration without mistakes or warnings.
 const GOOD: &str = "\
@@ -310,6 +315,43 @@ fn the_heartbeats_address_is_a_secret() {
     );
     let missing = check(GOOD, &[]).mistakes();
     assert!(missing.iter().any(|mistake| mistake.contains("heartbeat.url: reading /nowhere/heartbeat")), "{missing:?}");
+}
+
+#[test]
+fn the_live_check_reads_the_heartbeats_address_never_says_it_and_never_calls_it() {
+    let (mut scenario, key) = (Scenario::new(1), AgeKey::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (kept, file) = (scenario.idkeep.path("kept"), scenario.idkeep.path("heartbeat"));
+    scenario.config.stores = "[dr]".into();
+    let mut live = |written: &str, line: &str, code: i32| {
+        scenario.idkeep.secret_file("heartbeat", written.as_bytes());
+        scenario.config.more_stores = format!(
+            "  dr:\n    file: {{path: {kept:?}, recipients: [{}]}}\nheartbeat:\n  url: {{file: {file:?}}}\n{line}",
+            key.recipient
+        );
+        scenario.configure();
+        let outcome = scenario.idkeep.expect(code, &["check", "--live"]);
+        assert!(!outcome.output().contains(SECRET), "{outcome}");
+        outcome.stdout
+    };
+    let plain = format!("http://{address}/{SECRET}\n");
+    let fine = "\nok: heartbeat: its address was read; it is not called here\n";
+    for (written, line, code, says) in [
+        (plain.as_str(), "  allow_http: true\n", 0, fine),
+        (&plain.replace("http:", "https:"), "", 0, fine),
+        (&plain, "", 78, "\nfail: heartbeat: the address is not encrypted (`http://`); use https://, or write"),
+        (SECRET, "", 78, "\nfail: heartbeat: what is read there is no address; one line: `https://host/path`\n"),
+        ("ftp://hunter2/", "", 78, "\nfail: heartbeat: what is read there is no address"),
+    ] {
+        let text = live(written, line, code);
+        assert!(text.contains(says), "{written}: {text}");
+        assert_eq!(listener.accept().map(drop).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "{written}");
+    }
+    // Had it called, it would have been seen.
+    let _caller = TcpStream::connect(address).unwrap();
+    assert!(listener.accept().is_ok());
 }
 
 #[test]
