@@ -30,6 +30,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::RwLock;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use agenda::{Agenda, Ended, Job, Task};
 use bounds::Bounds;
@@ -65,6 +66,7 @@ pub struct Agent {
     /// What ends by itself when it is told to.
     backups: JoinSet<Ended>,
     closing: JoinSet<()>,
+    beating: JoinSet<()>,
     jobs: HashMap<Id, Job>,
 }
 
@@ -89,6 +91,7 @@ impl Agent {
             passes: JoinSet::new(),
             backups: JoinSet::new(),
             closing: JoinSet::new(),
+            beating: JoinSet::new(),
             jobs: HashMap::new(),
         }
     }
@@ -112,6 +115,7 @@ impl Agent {
                 Some(joined) = self.passes.join_next_with_id() => self.ended(&joined),
                 Some(joined) = self.backups.join_next_with_id() => self.ended(&joined),
                 Some(_) = self.closing.join_next() => {}
+                Some(_) = self.beating.join_next() => self.close_retired(),
                 () = tokio::time::sleep(nap) => {}
             }
         }
@@ -146,7 +150,9 @@ impl Agent {
                 is_unknown,
             };
             let lanes = Rc::clone(&self.lanes);
-            let task = async move { lanes.run(work).await };
+            // Every line of the log says whose job it belongs to.
+            let span = tracing::error_span!("job", task = job.0.as_str(), node = job.1.as_str());
+            let task = async move { lanes.run(work).await }.instrument(span);
             let running = if job.0 == Task::Backup { &mut self.backups } else { &mut self.passes };
             let id = running.spawn_local(task).id();
             read(&self.shared).is_due(&job, None);
@@ -172,7 +178,19 @@ impl Agent {
             self.agenda.look_again(&(Task::Verify, job.1.clone()), now);
         }
         read(&self.shared).is_due(&job, self.agenda.due_at(&job));
+        if job.0 == Task::Identities {
+            self.beat(now);
+        }
         self.close_retired();
+    }
+
+    /// Calls the heartbeat where all is well, beside everything else: one that hangs keeps nobody waiting.
+    fn beat(&mut self, now: Timestamp) {
+        if self.world.config.heartbeat.is_none() || !self.beating.is_empty() || !read(&self.shared).takes_a_beat(now) {
+            return;
+        }
+        let (world, shared) = (Rc::clone(&self.world), self.shared());
+        self.beating.spawn_local(async move { heartbeat::tell(&world, &shared).await });
     }
 
     fn broken(&self, (task, node): &Job, now: Timestamp) {
@@ -224,6 +242,7 @@ impl Agent {
     /// Ends what is under way: a version that is being written gets its facts, a set is whole or gone.
     async fn end(mut self) {
         self.stop.tell();
+        self.beating.abort_all();
         let stop = self.stop.clone();
         let passes = async {
             let _ = timeout(TO_FINISH, self.writing.write()).await;

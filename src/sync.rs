@@ -172,6 +172,12 @@ impl Pass {
         &self.secrets
     }
 
+    /// What asks for everything.
+    #[must_use]
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
     /// The nodes of this pass with what `check --live` needs of them.
     pub fn subjects(&self) -> impl Iterator<Item = (&Subject, &Http)> {
         self.subjects.iter().map(|subject| (subject, &*self.http))

@@ -72,6 +72,8 @@ struct Entry {
     due_at: Timestamp,
     /// Since when it runs.
     running_since: Option<Timestamp>,
+    /// When it was last begun, or done as its traces tell.
+    last_at: Option<Timestamp>,
     /// Failures in a row.
     failures: u32,
     /// Whether it has to be found out first when it was last done.
@@ -86,7 +88,7 @@ const SPREAD: Duration = Duration::from_millis(200);
 
 impl Agenda {
     /// The agenda of this configuration from `now` on. What an earlier one knew of the same jobs is kept: a reload
-    /// neither forgets a run nor starts one.
+    /// neither forgets a run nor starts one, but another timing counts from the last run on.
     #[must_use]
     pub fn new(config: &Config, now: Timestamp, mut earlier: Self) -> Self {
         let mut jobs = BTreeMap::new();
@@ -102,11 +104,12 @@ impl Agenda {
             for (at, name) in (0_u32..).zip(nodes) {
                 let job = (task, name.clone());
                 let entry = match earlier.jobs.remove(&job) {
-                    Some(known) => Entry { timing: timing.clone(), ..known },
+                    Some(known) => known.timed(&timing, now),
                     None => Entry {
                         timing: timing.clone(),
                         due_at: later(now, gap.saturating_mul(at)),
                         running_since: None,
+                        last_at: None,
                         failures: 0,
                         is_unknown: true,
                     },
@@ -147,11 +150,12 @@ impl Agenda {
     pub fn ended(&mut self, job: &Job, ended: Ended, now: Timestamp, draw: f64) {
         let Some(entry) = self.jobs.get_mut(job) else { return };
         let started_at = entry.running_since.take().unwrap_or(now);
-        let next = |last| next(&entry.timing, last, draw);
+        let last_at = if let Ended::NotDue(last) = ended { last.min(now) } else { started_at };
+        let next_at = next(&entry.timing, last_at, draw);
+        entry.last_at = Some(last_at);
         entry.due_at = match ended {
-            Ended::NotDue(last) => next(last.min(now)),
-            Ended::Settled => next(started_at),
-            Ended::Transient => next(started_at).min(later(now, pause(entry.failures, draw))),
+            Ended::NotDue(_) | Ended::Settled => next_at,
+            Ended::Transient => next_at.min(later(now, pause(entry.failures, draw))),
         };
         // What was missed meanwhile runs once, now.
         entry.due_at = entry.due_at.max(now);
@@ -170,6 +174,18 @@ impl Agenda {
     #[must_use]
     pub fn timing(&self, job: &Job) -> Option<&Timing> {
         self.jobs.get(job).map(|entry| &entry.timing)
+    }
+}
+
+impl Entry {
+    /// The same with this timing. One that failed is still tried again when it would have been.
+    fn timed(mut self, timing: &Timing, now: Timestamp) -> Self {
+        if self.timing != *timing {
+            self.timing = timing.clone();
+            let next_at = self.last_at.map_or(self.due_at, |last| next(timing, last, 0.0).max(now));
+            self.due_at = if self.failures > 0 { next_at.min(self.due_at) } else { next_at };
+        }
+        self
     }
 }
 
@@ -221,8 +237,14 @@ mod tests {
     }
 
     fn agenda(timing: &Timing, nodes: &[&str]) -> Agenda {
-        let entry =
-            |due_at| Entry { timing: timing.clone(), due_at, running_since: None, failures: 0, is_unknown: true };
+        let entry = |due_at| Entry {
+            timing: timing.clone(),
+            due_at,
+            running_since: None,
+            last_at: None,
+            failures: 0,
+            is_unknown: true,
+        };
         let jobs = nodes.iter().map(|node| ((Task::Identities, name(node)), entry(at(0))));
         Agenda { jobs: jobs.collect() }
     }
@@ -255,6 +277,23 @@ mod tests {
         agenda.take_due(at(200));
         agenda.ended(&job(), Ended::NotDue(at(90_000)), at(200), 0.0);
         assert_eq!(agenda.due_at(&job()), Some(at(800)));
+    }
+
+    #[test]
+    fn another_timing_counts_from_the_last_run_on() {
+        let mut agenda = agenda(&every(3600, 0), &["a"]);
+        agenda.take_due(at(0));
+        agenda.ended(&job(), Ended::Settled, at(1), 0.0);
+        let entry = agenda.jobs.remove(&job()).unwrap();
+        let entry = entry.timed(&every(3600, 0), at(10));
+        assert_eq!(entry.due_at, at(3600));
+        let entry = entry.timed(&every(60, 0), at(10));
+        assert_eq!(entry.due_at, at(60));
+        // It would have been due already: now, and not in the past.
+        let entry = entry.timed(&every(5, 0), at(10));
+        assert_eq!(entry.due_at, at(10));
+        let failed = Entry { failures: 1, due_at: at(40), ..entry };
+        assert_eq!(failed.timed(&every(3600, 0), at(10)).due_at, at(40));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::str::FromStr as _;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::serve::{Shared, read};
+use super::world::World;
 use crate::config::{Address, Heartbeat};
 use crate::error::{Failed, Fault};
 use crate::http::{Exchange, Http};
@@ -12,6 +14,17 @@ use crate::secret::Secrets;
 
 /// What is read of the answer.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// Calls that of this world, and counts how that went.
+pub async fn tell(world: &World, shared: &Shared) {
+    let Some(heartbeat) = &world.config.heartbeat else { return };
+    let told = beat(heartbeat, world.pass.secrets(), world.pass.http()).await;
+    read(shared).beat(if told.is_ok() { "done" } else { "failed" });
+    match told {
+        Ok(()) => tracing::debug!("heartbeat called"),
+        Err(Failed { message: error, hint, .. }) => tracing::warn!(error, hint, "the heartbeat could not be called"),
+    }
+}
 
 /// Calls it once. The address is a secret: no failure says more of it than its origin.
 pub async fn beat(heartbeat: &Heartbeat, secrets: &Secrets, http: &Http) -> Result<(), Failed> {

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::RwLock;
 
 use super::agenda::{Ended, Job, Task};
-use super::heartbeat;
 use super::serve::{Shared, read};
 use super::sets::Sets;
 use super::world::World;
@@ -117,7 +116,6 @@ impl Work {
         let options = Options { wait: None, dry_run: false, accept: Accept::Stored };
         let receipt = node_pass(http, subject, &options, &self.writing).await;
         self.synced(&receipt);
-        self.heartbeat(http).await;
         receipt.failed
     }
 
@@ -136,21 +134,6 @@ impl Work {
         }
         if !is_told {
             tell(node, None, "the identities are not stored", failed);
-        }
-    }
-
-    async fn heartbeat(&self, http: &Http) {
-        let Some(configured) = &self.world.config.heartbeat else { return };
-        if !read(&self.shared).takes_a_beat(Timestamp::now()) {
-            return;
-        }
-        let beat = heartbeat::beat(configured, self.world.pass.secrets(), http).await;
-        read(&self.shared).beat(if beat.is_ok() { "done" } else { "failed" });
-        match beat {
-            Ok(()) => tracing::debug!("heartbeat called"),
-            Err(failed) => {
-                tracing::warn!(error = failed.message, hint = failed.hint, "the heartbeat could not be called");
-            }
         }
     }
 

@@ -102,7 +102,7 @@ impl Run {
     fn start(nodes: usize) -> Self {
         let mut fleet = Fleet::new(nodes);
         fleet.configure(&[], &format!("{}\nserver: {{listen: 127.0.0.1:0}}\n", super::EVERY_SECOND));
-        let daemon = Daemon::start_with(&fleet.idkeep, &["--log-level", "warn"]);
+        let daemon = Daemon::start_with(&fleet.idkeep, &["--log-level", "info"]);
         Self { fleet, daemon }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{EVERY_SECOND, LONG, SELDOM, let_pass, scheduled};
-use crate::support::daemon::{Daemon, ENDED, WELL, passes};
+use crate::support::daemon::{Daemon, ENDED, Event, WELL, passes};
 use crate::support::fleet::Fleet;
 use crate::support::idkeep::Signal;
 use crate::support::server::Gate;
@@ -134,4 +134,23 @@ fn a_node_that_hangs_delays_no_other() {
     assert_eq!(daemon.get(&format!("/readyz?node={}", fleet.members[1].name)).status, 200);
     hanging.validator.release();
     daemon.wait_for_passes(&hanging.name, &["written"], 1);
+}
+
+/// With many nodes a line that names none is of no use.
+#[test]
+fn every_line_of_a_pass_names_its_node() {
+    let mut fleet = Fleet::new(2);
+    fleet.configure(&["deadline: 5s"], &format!("{EVERY_SECOND}\nserver: {{listen: 127.0.0.1:0}}\n"));
+    fleet.members[0].validator.script([Answer::status(503), Answer::status(500)]);
+    let daemon = Daemon::start(&fleet.idkeep);
+    for member in &fleet.members {
+        daemon.wait_for_passes(&member.name, WELL, 2);
+    }
+    let events = daemon.events();
+    let is_of_the_daemon = |event: &&Event| ["process protected", "listening"].iter().any(|message| event.is(message));
+    for event in events.iter().filter(|event| !is_of_the_daemon(event)) {
+        let node = event.0["node"].as_str().or(event.0["span"]["node"].as_str());
+        assert!(node.is_some_and(|node| node.starts_with("fleet-")), "{event:?}");
+    }
+    assert!(events.iter().any(|event| event.says("trying again")), "{events:#?}");
 }
