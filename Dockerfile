@@ -19,7 +19,7 @@ RUN cargo build --release --locked --bin idkeep \
 
 # The clients of the newest major version, which dump every server that the network uses. From the PostgreSQL project's
 # own repository, since Debian 12 has 15; its key comes with a signed package of Debian's. Not the official `postgres`
-# image: that one carries the server, a shell and four times the size.
+# image as a base: that one carries the server and a shell.
 FROM ${DEBIAN} AS postgresql
 ARG POSTGRES_MAJOR=18
 RUN apt-get update -qq \

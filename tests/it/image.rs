@@ -52,7 +52,13 @@ impl Image {
     pub fn run(&self, name: &str, folder: &Path, options: &[&str], arguments: &[&str]) -> Command {
         said(Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(folder));
         let mut run = self.podman.command(&["run", "--name", name, "--network", "host", "--read-only"]);
-        run.args(["--read-only-tmpfs=false", "--tmpfs", "/tmp", "--cap-drop", "ALL"]);
+        run.args([
+            "--read-only-tmpfs=false",
+            "--tmpfs",
+            "/tmp:mode=1777,size=16m,noexec,nosuid,nodev",
+            "--cap-drop",
+            "ALL",
+        ]);
         run.args(["--security-opt", "no-new-privileges"]).arg("-v").arg(format!("{0}:{0}", folder.display()));
         run.arg("-e").arg(format!("IDKEEP_CONFIG={}", folder.join("idkeep.yaml").display()));
         run.args(options).arg(NAME).args(arguments);

@@ -57,6 +57,15 @@ fn the_image_syncs_without_a_right_and_writes_to_its_volume_alone() {
 }
 
 #[test]
+fn the_demo_runs_in_both_images() {
+    for target in ["idkeep", "postgres"] {
+        let nothing = tempfile::tempdir().unwrap();
+        let shown = said(&mut Image::build(target).run("it", nothing.path(), &[], &["demo"]));
+        assert!(shown.contains("the same bytes"), "{shown}");
+    }
+}
+
+#[test]
 fn the_image_for_backups_takes_a_set_with_the_clients_that_it_brings() {
     let image = Image::build("postgres");
     let mut node = Node::new(901);

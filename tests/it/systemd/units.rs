@@ -96,6 +96,9 @@ fn a_pass_is_tried_again_only_after_what_may_pass_by_itself_and_the_daemon_stays
         assert_eq!(settings(unit, "Restart"), ["on-failure"]);
         assert!(settings(unit, "SuccessExitStatus").is_empty());
     }
+    // With the timers' delay the ticks are at least 50 minutes and 2:50 hours apart: none finds the tries used up.
+    assert_eq!(settings("idkeep-sync.service", "StartLimitIntervalSec"), ["40min"]);
+    assert_eq!(settings("idkeep-backup.service", "StartLimitIntervalSec"), ["2h"]);
     assert_eq!(settings("idkeep.service", "RestartPreventExitStatus"), ["64 78"]);
     assert_eq!(settings("idkeep.service", "StartLimitIntervalSec"), ["0"]);
     for timer in ["idkeep-sync.timer", "idkeep-backup.timer"] {
