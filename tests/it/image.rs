@@ -86,6 +86,7 @@ fn base(podman: &Podman) -> PathBuf {
     {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
+    std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
     for name in ["bin", "lib", "lib64"] {
         symlink(format!("usr/{name}"), root.join(name)).unwrap();
     }
