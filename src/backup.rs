@@ -64,7 +64,7 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
     for (subject, http) in pass.subjects() {
         let started = Instant::now();
         let span = tracing::error_span!("backup", node = subject.name.as_str());
-        let run = Box::pin(one(config, subject, http, pass.secrets(), &stop));
+        let run = Box::pin(take_one(config, subject, http, pass.secrets(), &stop));
         let run = AssertUnwindSafe(run).catch_unwind().instrument(span);
         let mut receipt = match run.await {
             Ok(Ok(manifest)) => NodeReceipt::published(&manifest),
@@ -81,7 +81,8 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
     Report { nodes: receipts }
 }
 
-async fn one(
+/// Takes one set of this node, and listens to this wish to end.
+pub async fn take_one(
     config: &Config,
     subject: &Subject,
     http: &Http,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 use super::backup::{folders, with_backups};
-use super::{Done, json, protect, runtime};
+use super::{Done, json, made, protect, runtime};
 use crate::backup::expire::{self, Configured, NodeReceipt, Options};
 use crate::cli::{Cli, Expire, Output};
 use crate::config::{self, Config, Name};
@@ -33,7 +33,7 @@ fn expired(cli: &Cli, arguments: &Expire) -> Result<Report, Failed> {
     let config = config::load(&cli.config).map_err(|error| Failed::from(&error))?;
     let named: Vec<String> = arguments.node.iter().cloned().collect();
     let nodes = with_backups(&config, &named)?;
-    protect(&config, &folders(&config, &nodes), false)?;
+    protect(&config, &made(folders(&config, &nodes)), false)?;
     let options = Options { dry_run: arguments.dry_run, yes: arguments.yes };
     Ok(runtime()?.block_on(LocalSet::new().run_until(all(&config, &nodes, options))))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 use super::backup::{folders, with_backups};
-use super::{Done, json, protect, runtime};
+use super::{Done, json, made, protect, runtime};
 use crate::backup::catalog::{Catalog, Entry};
 use crate::backup::examine::Examination;
 use crate::backup::verify::{Grade, SetReport, contents};
@@ -45,7 +45,7 @@ fn verified(cli: &Cli, arguments: &Verify) -> Result<Report, Failed> {
         crate::secret::scrub_stack();
         loaded.map_err(|error| Failed::from(&error))?;
     }
-    protect(&config, &folders(&config, &nodes), false)?;
+    protect(&config, &made(folders(&config, &nodes)), false)?;
     Ok(runtime()?.block_on(LocalSet::new().run_until(all(&config, &nodes, arguments))))
 }
 
@@ -60,6 +60,21 @@ async fn all(config: &Config, nodes: &[Name], arguments: &Verify) -> Report {
     pass.close().await;
     crate::secret::scrub_stack();
     report
+}
+
+/// Verifies the newest set of a node: what was found, and the failure that it is, if it is one.
+pub(crate) async fn newest(
+    config: &Config,
+    subject: &Subject,
+    http: &Http,
+    secrets: &Secrets,
+) -> Result<(SetReport, Option<Failed>), Failed> {
+    let arguments = Verify { node: None, set: None, latest: true, all: false, key: None };
+    let mut report = Report::default();
+    node(config, subject, http, secrets, &arguments, &mut report).await?;
+    let set = report.sets.pop().ok_or_else(Failed::bug)?;
+    let failed = verdict(&set);
+    Ok((set, failed))
 }
 
 async fn node(
