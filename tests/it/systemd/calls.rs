@@ -3,14 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{SERVICES, settings};
 use crate::image::Image;
 use crate::support::backup::Node;
+use crate::support::client::Client;
 use crate::support::parts::tool;
 use crate::support::podman::said;
+use crate::support::wait_for;
+
+const LONG: Duration = Duration::from_secs(120);
 
 /// The calls of a set such as `@system-service`, sets inside it included.
 fn calls_of(set: &str) -> BTreeSet<String> {
@@ -97,12 +102,16 @@ impl Confined {
     }
 
     fn run(&self, name: &str, profile: &Value, command: &str) -> Output {
+        self.command(name, profile, &[], command).output().unwrap()
+    }
+
+    fn command(&self, name: &str, profile: &Value, options: &[&str], command: &str) -> Command {
         let file = self.image.podman.path("seccomp.json");
         std::fs::write(&file, profile.to_string()).unwrap();
-        let option = format!("seccomp={}", file.display());
+        let seccomp = format!("seccomp={}", file.display());
         // The right stands for the units' limit, which an engine that is limited itself cannot raise.
-        let options = ["--security-opt", option.as_str(), "--cap-add", "IPC_LOCK"];
-        self.image.run(name, self.node.idkeep().folder(), &options, &["-o", "json", command]).output().unwrap()
+        let options = [options, &["--security-opt", &seccomp, "--cap-add", "IPC_LOCK"]].concat();
+        self.image.run(name, self.node.idkeep().folder(), &options, &["-o", "json", command])
     }
 }
 
@@ -122,6 +131,68 @@ fn a_sync_and_a_backup_need_no_system_call_that_the_units_do_not_allow() {
     }
     confined.node.scenario.assert_stored(&confined.node.scenario.dump);
     assert_eq!(confined.node.whole().len(), SERVICES.len());
+}
+
+#[test]
+fn the_daemon_needs_no_system_call_that_its_unit_does_not_allow() {
+    let mut confined = Confined::new(912);
+    let schedule = "schedule: {identities: {every: 10m}, backups: {every: 3h}, verify: {every: 24h}}\n";
+    let yaml = confined.node.yaml() + schedule + "server: {listen: 127.0.0.1:0}\n";
+    confined.node.idkeep_mut().config(&yaml);
+    said(&mut confined.command("it", &profile("idkeep.service"), &["-d"], "run"));
+    let podman = &confined.image.podman;
+    let log = || String::from_utf8(podman.command(&["logs", "it"]).output().unwrap().stderr).unwrap();
+    let wait_for_log = |text: &str| {
+        wait_for(text, LONG, || {
+            let (log, state) = (log(), podman.must(&["inspect", "--format", "{{.State.Status}}", "it"]));
+            assert_eq!(state.trim(), "running", "{log}");
+            log.contains(text).then_some(())
+        });
+    };
+    for passed in ["identities are stored", "backup set published", "backup set verified"] {
+        wait_for_log(passed);
+    }
+    // `listening address="127.0.0.1:38471" …`
+    let listening = log();
+    let address = listening.split_once("address=\"").unwrap().1.split('"').next().unwrap();
+    for path in ["livez", "readyz", "metrics", "status"] {
+        let answer = Client::new(None).get(&format!("http://{address}/{path}")).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+    }
+    // As the unit reloads and stops it.
+    assert_eq!(settings("idkeep.service", "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+    podman.must(&["kill", "--signal", "HUP", "it"]);
+    wait_for_log("configuration read again");
+    podman.must(&["kill", "--signal", "TERM", "it"]);
+    assert_eq!(podman.must(&["wait", "it"]).trim(), "0", "{}", log());
+}
+
+/// `ProcSubset=pid` and `ProtectSystem=strict` hide and close the rest.
+#[test]
+fn of_proc_it_reads_processes_alone_and_it_writes_where_the_units_let_it() {
+    let node = Node::new(913);
+    assert_eq!(settings("idkeep.service", "ProcSubset"), ["pid"]);
+    for command in ["sync", "backup"] {
+        let trace = node.idkeep().path("trace");
+        let mut strace = Command::new(tool("strace"));
+        strace.args(["-f", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2,creat", "-o"]).arg(&trace);
+        strace.arg(env!("CARGO_BIN_EXE_idkeep")).arg(command).env_clear();
+        said(strace.env("IDKEEP_CONFIG", node.idkeep().path("idkeep.yaml")));
+        let trace = std::fs::read_to_string(trace).unwrap();
+        let opened = trace.lines().filter_map(|line| Some((line, line.split('"').nth(1)?)));
+        let (mut of_proc, mut written) = (0, 0);
+        for (line, path) in opened {
+            if let Some(inside) = path.strip_prefix("/proc/") {
+                let first = inside.split('/').next().unwrap();
+                assert!(["self", "thread-self"].contains(&first) || first.parse::<u32>().is_ok(), "{path}");
+                of_proc += 1;
+            } else if ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| line.contains(flag)) {
+                assert!(path == "/dev/null" || path.starts_with(node.url.trim_start_matches("file://")), "{line}");
+                written += 1;
+            }
+        }
+        assert!(of_proc > 0 && (written > 0 || command == "sync"), "{of_proc} {written}");
+    }
 }
 
 /// The control: without one call that is needed the program is killed.
