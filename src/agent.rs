@@ -132,6 +132,10 @@ impl Agent {
         }
         for (job, is_unknown) in due {
             let Some(timing) = self.agenda.timing(&job).cloned() else { continue };
+            // One that a reload took away and another brought back may still be at it: its end is this one's too.
+            if self.jobs.values().any(|running| *running == job) {
+                continue;
+            }
             let work = Work {
                 world: Rc::clone(&self.world),
                 shared: self.shared(),

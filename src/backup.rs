@@ -89,7 +89,7 @@ pub async fn take_one(
     secrets: &Rc<Secrets>,
     stop: &stop::Stop,
 ) -> Result<manifest::Manifest, Error> {
-    let (Some(backup), Some(repository)) = (&subject.config.backup, repository_of(config, subject, http)) else {
+    let (Some(backup), Some(repository)) = (&subject.config.backup, repository_of(config, subject)) else {
         return Err(Error::Unconfigured);
     };
     let run = Run {
@@ -116,11 +116,10 @@ pub async fn take_one(
 pub fn repository_of(
     config: &Config,
     subject: &Subject,
-    http: &Http,
 ) -> Option<Result<Rc<repository::Repository>, repository::Error>> {
     let name = &subject.config.backup.as_ref()?.repository;
     let repository = config.repositories.get(name)?;
-    Some(repository::Repository::open(name.as_str(), repository, http).map(Rc::new))
+    Some(repository::Repository::open(name.as_str(), repository).map(Rc::new))
 }
 
 /// Whose manifests are believed in a node's repository; everybody's where none is named.

@@ -37,7 +37,7 @@ pub async fn beat(heartbeat: &Heartbeat, secrets: &Secrets, http: &Http) -> Resu
 }
 
 /// The address without what is secret of it: who is connected to.
-fn judged(url: &SecretString, allow_http: bool) -> Result<(Address, String), Failed> {
+pub(crate) fn judged(url: &SecretString, allow_http: bool) -> Result<(Address, String), Failed> {
     let wrong =
         |message: &str, hint: &str| Failed::new(Fault::Config, format!("the heartbeat's address {message}"), hint);
     let parsed = url::Url::parse(url.expose_secret());

@@ -12,7 +12,6 @@ use crate::backup::catalog::{Catalog, Entry};
 use crate::backup::manifest::{Manifest, Offsets};
 use crate::backup::{repository_of, signers};
 use crate::error::Failed;
-use crate::http::Http;
 use crate::sync::Subject;
 
 /// A node's sets.
@@ -54,8 +53,8 @@ pub struct Database {
 
 impl Sets {
     /// Looks at the node's repository. Nothing where the node has no backups.
-    pub async fn look(world: &World, subject: &Subject, http: &Http) -> Option<Result<Self, Failed>> {
-        let repository = match repository_of(&world.config, subject, http)? {
+    pub async fn look(world: &World, subject: &Subject) -> Option<Result<Self, Failed>> {
+        let repository = match repository_of(&world.config, subject)? {
             Ok(repository) => repository,
             Err(error) => return Some(Err(Failed::from(&error))),
         };

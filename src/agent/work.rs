@@ -51,7 +51,7 @@ impl Work {
         let (task, node) = &self.job;
         let Some((subject, http)) = self.world.subject(node) else { return Ended::Settled };
         if self.is_unknown
-            && let Some(last) = self.last_done(*task, subject, http).await
+            && let Some(last) = self.last_done(*task, subject).await
         {
             tracing::info!(node = node.as_str(), task = task.as_str(), last = last.to_string(), "not due yet");
             return Ended::NotDue(last);
@@ -59,8 +59,8 @@ impl Work {
         let failed = match task {
             Task::Identities => self.sync(subject, http).await,
             Task::Backup => self.back_up(subject, http).await,
-            Task::Verify => self.verify(subject, http).await,
-            Task::Expire => self.expire(subject, http).await,
+            Task::Verify => self.verify(subject).await,
+            Task::Expire => self.expire(subject).await,
         };
         // What functions that have returned left on the stack.
         secret::scrub_stack();
@@ -68,12 +68,12 @@ impl Work {
     }
 
     /// When the task was last done, where that is less than an interval ago: told by what it left behind.
-    async fn last_done(&self, task: Task, subject: &Subject, http: &Http) -> Option<Timestamp> {
+    async fn last_done(&self, task: Task, subject: &Subject) -> Option<Timestamp> {
         let last = match task {
             Task::Identities => self.last_stored(subject).await?,
-            Task::Backup => self.look(subject, http).await?.newest?.snapshot_at,
+            Task::Backup => self.look(subject).await?.newest?.snapshot_at,
             Task::Verify => {
-                let sets = self.look(subject, http).await?;
+                let sets = self.look(subject).await?;
                 // Without a set there is nothing to verify; a backup makes it look again.
                 if sets.newest.is_none() { Timestamp::now() } else { sets.verified_at? }
             }
@@ -95,7 +95,9 @@ impl Work {
             let checked_at = facts.checked_at.filter(|at| *at <= soon())?;
             let is_ours =
                 subject.config.identity.participant.as_ref().is_none_or(|id| id.as_str() == facts.participant_id);
-            if !is_ours || oldest.as_ref().is_some_and(|(_, known)| known.digest != facts.digest) {
+            // A configuration that has learnt something since is to be written.
+            let is_sealed_so = facts.sealed_to == subject.rules(&**store, Accept::Stored).sealed_to;
+            if !is_ours || !is_sealed_so || oldest.as_ref().is_some_and(|(_, known)| known.digest != facts.digest) {
                 return None;
             }
             if oldest.as_ref().is_none_or(|(at, _)| checked_at < *at) {
@@ -166,7 +168,7 @@ impl Work {
             None => self.published(node, &receipt, started.elapsed()),
             Some(failed) => tell(node, None, "there is no new backup set", failed),
         }
-        self.look(subject, http).await;
+        self.look(subject).await;
         receipt.failed
     }
 
@@ -180,9 +182,9 @@ impl Work {
         }
     }
 
-    async fn verify(&self, subject: &Subject, http: &Http) -> Option<Failed> {
+    async fn verify(&self, subject: &Subject) -> Option<Failed> {
         let node = subject.name.as_str();
-        let newest = newest(&self.world.config, subject, http, self.world.pass.secrets()).await;
+        let newest = newest(&self.world.config, subject, self.world.pass.secrets()).await;
         let (outcome, failed) = match newest {
             Ok((set, failed)) => {
                 tracing::info!(node, set = set.set.to_string(), result = set.result.as_str(), "backup set verified");
@@ -194,15 +196,15 @@ impl Work {
             tell(node, None, "the newest backup set is not verified", failed);
         }
         read(&self.shared).verified(node, outcome);
-        self.look(subject, http).await;
+        self.look(subject).await;
         failed
     }
 
-    async fn expire(&self, subject: &Subject, http: &Http) -> Option<Failed> {
+    async fn expire(&self, subject: &Subject) -> Option<Failed> {
         let node = subject.name.as_str();
         let backup = subject.config.backup.as_ref()?;
         let options = expire::Options { dry_run: false, yes: false };
-        let failed = match backup::repository_of(&self.world.config, subject, http)? {
+        let failed = match backup::repository_of(&self.world.config, subject)? {
             Err(error) => Some(Failed::from(&error)),
             Ok(repository) => {
                 let signers = backup::signers(&self.world.config, subject);
@@ -217,14 +219,14 @@ impl Work {
             tell(node, None, "retention is not applied", failed);
         }
         read(&self.shared).expired(node, if failed.is_some() { "failed" } else { "done" });
-        self.look(subject, http).await;
+        self.look(subject).await;
         failed
     }
 
     /// What the repository holds now; what cannot be seen leaves what was known.
-    async fn look(&self, subject: &Subject, http: &Http) -> Option<Sets> {
+    async fn look(&self, subject: &Subject) -> Option<Sets> {
         let node = subject.name.as_str();
-        match Sets::look(&self.world, subject, http).await? {
+        match Sets::look(&self.world, subject).await? {
             Ok(sets) => {
                 read(&self.shared).seen(node, sets.clone());
                 Some(sets)

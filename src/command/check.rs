@@ -183,7 +183,7 @@ fn try_all(config: &Config) -> Result<Vec<Tried>, Failed> {
         let mut tried = Vec::new();
         for (subject, http) in pass.subjects() {
             try_node(subject, http, &mut tried).await;
-            backups::try_backup(config, subject, http, pass.secrets(), &mut tried).await;
+            backups::try_backup(config, subject, pass.secrets(), &mut tried).await;
         }
         secrets::try_rights(config, pass.secrets(), &mut tried).await;
         heartbeat::try_address(config, pass.secrets(), &mut tried).await;

@@ -41,10 +41,10 @@ fn expired(cli: &Cli, arguments: &Expire) -> Result<Report, Failed> {
 async fn all(config: &Config, nodes: &[Name], options: Options) -> Report {
     let pass = Pass::new(config, nodes);
     let mut report = Report { nodes: Vec::new() };
-    for (subject, http) in pass.subjects() {
+    for (subject, _) in pass.subjects() {
         let node = subject.name.as_str();
         let Some(backup) = &subject.config.backup else { continue };
-        report.nodes.push(match backup::repository_of(config, subject, http) {
+        report.nodes.push(match backup::repository_of(config, subject) {
             None => continue,
             Some(Ok(repository)) => {
                 let configured = Configured { backup, signers: backup::signers(config, subject) };

@@ -11,7 +11,6 @@ use crate::backup::verify::{Grade, SetReport, contents};
 use crate::cli::{Cli, Output, Verify};
 use crate::config::{self, Config, Name};
 use crate::error::{Failed, Fault};
-use crate::http::Http;
 use crate::receipt::gravest;
 use crate::retry::Deadline;
 use crate::secret::Secrets;
@@ -52,8 +51,8 @@ fn verified(cli: &Cli, arguments: &Verify) -> Result<Report, Failed> {
 async fn all(config: &Config, nodes: &[Name], arguments: &Verify) -> Report {
     let pass = Pass::new(config, nodes);
     let mut report = Report::default();
-    for (subject, http) in pass.subjects() {
-        if let Err(failed) = node(config, subject, http, pass.secrets(), arguments, &mut report).await {
+    for (subject, _) in pass.subjects() {
+        if let Err(failed) = node(config, subject, pass.secrets(), arguments, &mut report).await {
             report.failures.push((subject.name.to_string(), failed));
         }
     }
@@ -66,12 +65,11 @@ async fn all(config: &Config, nodes: &[Name], arguments: &Verify) -> Report {
 pub(crate) async fn newest(
     config: &Config,
     subject: &Subject,
-    http: &Http,
     secrets: &Secrets,
 ) -> Result<(SetReport, Option<Failed>), Failed> {
     let arguments = Verify { node: None, set: None, latest: true, all: false, key: None };
     let mut report = Report::default();
-    node(config, subject, http, secrets, &arguments, &mut report).await?;
+    node(config, subject, secrets, &arguments, &mut report).await?;
     let set = report.sets.pop().ok_or_else(Failed::bug)?;
     let failed = verdict(&set);
     Ok((set, failed))
@@ -80,13 +78,11 @@ pub(crate) async fn newest(
 async fn node(
     config: &Config,
     subject: &Subject,
-    http: &Http,
     secrets: &Secrets,
     arguments: &Verify,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let (Some(configured), Some(repository)) = (&subject.config.backup, backup::repository_of(config, subject, http))
-    else {
+    let (Some(configured), Some(repository)) = (&subject.config.backup, backup::repository_of(config, subject)) else {
         return Ok(());
     };
     let repository = repository.map_err(|error| Failed::from(&error))?;

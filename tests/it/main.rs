@@ -5,6 +5,7 @@
 mod attacks;
 mod backup;
 mod config;
+mod daemon;
 mod demo;
 mod docs;
 mod dumps;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
-
 use super::Tried;
-use crate::config::{Config, Heartbeat};
-use crate::error::{Failed, Fault};
+use crate::agent::heartbeat::judged;
+use crate::config::Config;
+use crate::error::Failed;
 use crate::retry::Deadline;
 use crate::secret::Secrets;
 
@@ -18,22 +17,10 @@ pub(super) async fn try_address(config: &Config, secrets: &Secrets, tried: &mut 
     let Some(heartbeat) = &config.heartbeat else { return };
     let what = "heartbeat".to_owned();
     tried.push(match secrets.resolve(&heartbeat.url, Deadline::after(LOOKING)).await {
-        Ok(text) => match judge(heartbeat, text.expose_secret()) {
-            Ok(()) => Tried::fine(what, "its address was read; it is not called here".into()),
-            Err((message, fix)) => Tried::failed(what, Failed::new(Fault::Config, message, fix)),
+        Ok(url) => match judged(&url, heartbeat.allow_http) {
+            Ok(_) => Tried::fine(what, "its address was read; it is not called here".into()),
+            Err(failed) => Tried::failed(what, failed),
         },
         Err(error) => Tried::failed(what, Failed::from(&error)),
     });
-}
-
-fn judge(heartbeat: &Heartbeat, text: &str) -> Result<(), (&'static str, &'static str)> {
-    let url = url::Url::parse(text).ok().filter(url::Url::has_host);
-    match url.as_ref().map(url::Url::scheme) {
-        Some("https") => Ok(()),
-        Some("http") if heartbeat.allow_http => Ok(()),
-        Some("http") => {
-            Err(("the address is not encrypted (`http://`)", "use https://, or write `allow_http: true` beside `url`"))
-        }
-        _ => Err(("what is read there is no address", "one line: `https://host/path`")),
-    }
 }

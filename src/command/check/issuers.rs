@@ -13,7 +13,7 @@ use crate::config::{Address, Auth, Config, Oauth2, Timing};
 /// What issuers bill by, near enough.
 const MONTH: Duration = Duration::from_hours(30 * 24);
 /// A token of a day is used for four fifths of it.
-const USE_OF_A_DAY: Duration = Duration::from_secs(24 * 3600 / 5 * 4);
+const USE_OF_A_DAY: Duration = Duration::from_mins(24 * 60 / 5 * 4);
 
 /// What one issuer is asked for. How long its tokens live, only a token says.
 #[derive(Debug, Serialize)]

@@ -341,9 +341,24 @@ fn the_live_check_reads_the_heartbeats_address_never_says_it_and_never_calls_it(
     for (written, line, code, says) in [
         (plain.as_str(), "  allow_http: true\n", 0, fine),
         (&plain.replace("http:", "https:"), "", 0, fine),
-        (&plain, "", 78, "\nfail: heartbeat: the address is not encrypted (`http://`); use https://, or write"),
-        (SECRET, "", 78, "\nfail: heartbeat: what is read there is no address; one line: `https://host/path`\n"),
-        ("ftp://hunter2/", "", 78, "\nfail: heartbeat: what is read there is no address"),
+        (
+            &plain,
+            "",
+            78,
+            "\nfail: heartbeat: the heartbeat's address is not encrypted (`http://`); use https://, or write",
+        ),
+        (
+            SECRET,
+            "",
+            78,
+            "\nfail: heartbeat: the heartbeat's address is none; `heartbeat.url` refers to something else",
+        ),
+        (
+            "ftp://hunter2/",
+            "",
+            78,
+            "\nfail: heartbeat: the heartbeat's address is none of the web; it begins with `https://`\n",
+        ),
     ] {
         let text = live(written, line, code);
         assert!(text.contains(says), "{written}: {text}");
