@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::support::idkeep::Idkeep;
 
+const REPOSITORY: &str = "https://github.com/idkeep/idkeep/blob/main/";
+
 #[test]
 fn every_configuration_in_the_documentation_is_accepted() {
     let mut count = 0;
@@ -61,9 +63,12 @@ fn every_link_leads_somewhere() {
     let mut broken = Vec::new();
     for page in pages() {
         for target in links(&prose(&read(&page))) {
-            if target.contains("://") {
-                continue;
-            }
+            // A file outside the book is named where everybody finds it.
+            let target = match target.strip_prefix(REPOSITORY) {
+                Some(path) => root().join(path).to_str().unwrap().to_owned(),
+                None if target.contains("://") => continue,
+                None => target,
+            };
             let (path, anchor) = target.split_once('#').map_or((target.as_str(), None), |(path, at)| (path, Some(at)));
             let file = if path.is_empty() { page.clone() } else { normal(&page.parent().unwrap().join(path)) };
             let leads = file.exists() && anchor.is_none_or(|anchor| headings(&read(&file)).contains(anchor));
@@ -73,6 +78,13 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+#[test]
+fn the_configuration_beside_a_compose_node_is_the_one_that_is_handed_out() {
+    let handed_out = read(&root().join("docs/examples/compose/idkeep.yaml"));
+    let page = read(&root().join("docs/src/how-to/compose.md"));
+    assert!(blocks(&page).iter().any(|block| block.text == handed_out));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod docs;
 mod dumps;
 mod forms;
 mod hardening;
+mod image;
 mod node;
 mod parts_self_test;
 mod policies;
@@ -22,6 +23,7 @@ mod signing;
 mod stores;
 mod support;
 mod sync;
+mod systemd;
 mod tokens;
 mod vault;
 

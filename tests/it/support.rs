@@ -27,6 +27,7 @@ pub mod oidc;
 pub mod openbao;
 pub mod parts;
 pub mod pki;
+pub mod podman;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -12,7 +12,9 @@ use crate::support::idkeep::Idkeep;
 
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+    files.push(folder.join("compose/idkeep.yaml"));
     files.sort();
     files
 }

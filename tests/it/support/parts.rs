@@ -22,6 +22,11 @@ pub fn moto_server() -> PathBuf {
     present(folder().join("venv/bin/moto_server"))
 }
 
+/// An implementation of compose.
+pub fn podman_compose() -> PathBuf {
+    present(folder().join("venv/bin/podman-compose"))
+}
+
 /// node.js, as chosen by `./dev parts`.
 pub fn node() -> PathBuf {
     present(folder().join("node"))

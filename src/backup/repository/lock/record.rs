@@ -22,10 +22,11 @@ pub struct Record {
 impl Record {
     /// Of this process, from now on.
     pub fn new() -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        // Not from `/proc`, of which a sandbox may show processes alone.
+        let host = rustix::system::uname();
         Self {
             holder: format!("{:032x}", fastrand::u128(..)),
-            host: plain(&host),
+            host: plain(&host.nodename().to_string_lossy()),
             pid: std::process::id(),
             taken_at: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
             beat: 0,
