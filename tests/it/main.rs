@@ -4,6 +4,7 @@
 
 mod attacks;
 mod backup;
+mod chart;
 mod config;
 mod demo;
 mod docs;

@@ -22,6 +22,11 @@ pub fn moto_server() -> PathBuf {
     present(folder().join("venv/bin/moto_server"))
 }
 
+/// The Python that has the Helm engine and the manifests' validator.
+pub fn chart_python() -> PathBuf {
+    present(folder().join("chart/bin/python"))
+}
+
 /// node.js, as chosen by `./dev parts`.
 pub fn node() -> PathBuf {
     present(folder().join("node"))
