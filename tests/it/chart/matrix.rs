@@ -119,3 +119,18 @@ fn assert_commands_are_known(pod: &Value) {
         assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/idkeep"), "{mounts:?}");
     }
 }
+
+/// Helm reads and writes YAML on the way.
+#[test]
+fn text_that_looks_like_something_else_stays_text() {
+    let written = super::example("minimal.yaml")
+        .replace("network: mainnet", "network: \"1e3\"")
+        .replace("party_hint: acme-validator-1", "party_hint: \"2026-11-28\"")
+        .replace(
+            "client_id: idkeep",
+            "client_id: \"0123\"\n          scope: \"on\"\n          resource: '{{ .Values }}'",
+        )
+        + "process: {lock_memory: \"off\"}\n";
+    let rendered = crate::support::chart::render_one(values("cronjob", "", &written));
+    assert_is_verbatim(&Rendered { name: "cronjob".into(), ..rendered }, &written);
+}
