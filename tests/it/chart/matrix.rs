@@ -27,7 +27,7 @@ extraArgs: [--output, json]
 extraEnv: [{name: HTTPS_PROXY, value: 'http://proxy.acme.example:3128'}]
 extraVolumes: [{name: sealed, persistentVolumeClaim: {claimName: sealed}}]
 extraVolumeMounts: [{name: sealed, mountPath: /var/lib/idkeep}]
-resources: {requests: {cpu: 100m, memory: 512Mi}, limits: {cpu: '1'}}
+resources: {requests: {cpu: 100m}, limits: {cpu: '1', memory: 512Mi}}
 podAnnotations: {example.com/a: b}
 podLabels: {example.com/c: d}
 nodeSelector: {kubernetes.io/os: linux}

@@ -63,7 +63,7 @@ fn a_misspelt_key_and_a_wrong_value_are_refused_by_name() {
     let asked = cases.iter().map(|(others, config, _)| Case::new("", values("cronjob", others, config))).collect();
     for (rendered, (others, _, word)) in render(asked).into_iter().zip(&cases) {
         let error = rendered.error.unwrap_or_else(|| panic!("{others:?} is taken, {word}"));
-        assert!(error.contains("schema") && error.contains(word), "{error}");
+        assert!(error.contains("- at '") && error.contains(word), "{error}");
         assert!(!error.contains("s3cret"), "the error repeats what was written: {error}");
     }
 }
