@@ -64,7 +64,7 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
     for (subject, http) in pass.subjects() {
         let started = Instant::now();
         let span = tracing::error_span!("backup", node = subject.name.as_str());
-        let run = Box::pin(one(config, subject, http, pass.secrets(), &stop));
+        let run = Box::pin(take_one(config, subject, http, pass.secrets(), &stop));
         let run = AssertUnwindSafe(run).catch_unwind().instrument(span);
         let mut receipt = match run.await {
             Ok(Ok(manifest)) => NodeReceipt::published(&manifest),
@@ -81,14 +81,15 @@ async fn all(config: &Config, nodes: &[Name]) -> Report {
     Report { nodes: receipts }
 }
 
-async fn one(
+/// Takes one set of this node, and listens to this wish to end.
+pub async fn take_one(
     config: &Config,
     subject: &Subject,
     http: &Http,
     secrets: &Rc<Secrets>,
     stop: &stop::Stop,
 ) -> Result<manifest::Manifest, Error> {
-    let (Some(backup), Some(repository)) = (&subject.config.backup, repository_of(config, subject, http)) else {
+    let (Some(backup), Some(repository)) = (&subject.config.backup, repository_of(config, subject)) else {
         return Err(Error::Unconfigured);
     };
     let run = Run {
@@ -115,11 +116,10 @@ async fn one(
 pub fn repository_of(
     config: &Config,
     subject: &Subject,
-    http: &Http,
 ) -> Option<Result<Rc<repository::Repository>, repository::Error>> {
     let name = &subject.config.backup.as_ref()?.repository;
     let repository = config.repositories.get(name)?;
-    Some(repository::Repository::open(name.as_str(), repository, http).map(Rc::new))
+    Some(repository::Repository::open(name.as_str(), repository).map(Rc::new))
 }
 
 /// Whose manifests are believed in a node's repository; everybody's where none is named.

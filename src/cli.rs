@@ -82,6 +82,8 @@ pub enum Command {
     Verify(Verify),
     /// Remove the backup sets that retention does not keep.
     Expire(Expire),
+    /// Run as a daemon: each task at its time, with health and metrics over HTTP.
+    Run,
     /// Print the least rights that this configuration needs.
     Policy(Policy),
     /// Print the JSON Schema of the configuration.

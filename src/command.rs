@@ -7,16 +7,19 @@ pub mod demo;
 pub mod expire;
 pub mod list;
 pub mod policy;
+pub mod run;
 pub mod schema;
 pub mod sync;
 pub mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::cli::{Cli, Command, Output};
 use crate::config::Config;
 use crate::error::{Failed, Failure, Fault};
 use crate::harden;
+use crate::store::file::create_folder;
 
 /// What a command leaves behind: a text for stdout and the failures to report.
 #[derive(Debug, Default)]
@@ -71,11 +74,15 @@ fn dispatch(cli: &Cli) -> Done {
         Command::List(arguments) => list::run(cli, arguments),
         Command::Verify(arguments) => verify::run(cli, arguments),
         Command::Expire(arguments) => expire::run(cli, arguments),
+        Command::Run => run::run(cli),
         Command::Policy(arguments) => policy::run(cli, arguments),
         Command::Schema => schema::run(),
         Command::Completions { shell } => completions::run(*shell),
     }
 }
+
+/// How long what has no use any more is waited for.
+const LAST: Duration = Duration::from_secs(2);
 
 /// The runtime of every command: one thread, so that little starts and nothing has to be shared.
 fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
@@ -87,6 +94,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
             "look at the limits of this user",
         )
     })
+}
+
+/// Those of the folders that are there or can be made: one that cannot is the failure of whoever writes there, and is
+/// reported with it.
+fn made(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    folders.retain(|folder| create_folder(folder).is_ok());
+    // What children write away.
+    folders.push("/dev/null".into());
+    folders
 }
 
 /// Locks memory and confines writing to these folders, before any thread starts. Commands of others write where they

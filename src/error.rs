@@ -39,6 +39,21 @@ impl Fault {
         }
     }
 
+    /// What it is about, in a few words of a fixed list.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Transient => "try again later (75)",
+            Self::Identity => "the identities are not usable (65)",
+            Self::Inconsistent => "a backup set fails its checks (2)",
+            Self::Undecided => "a check could not be decided (3)",
+            Self::Credentials => "credentials are refused (77)",
+            Self::Config => "the configuration does not fit (78)",
+            Self::Usage => "the command line is wrong (64)",
+            Self::Bug => "a mistake of idkeep itself (70)",
+        }
+    }
+
     /// Larger is graver: 70, 78, 77, 65, 2, 3, 75. Several failures exit with the gravest.
     #[must_use]
     pub const fn gravity(self) -> u8 {

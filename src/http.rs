@@ -22,6 +22,8 @@ use route::Route;
 #[derive(Default)]
 pub struct Http {
     clients: Mutex<HashMap<Profile, Client>>,
+    /// Connections end with their answer: the buffers of one that waits for the next hold what came last.
+    is_forgetful: bool,
 }
 
 impl std::fmt::Debug for Http {
@@ -120,6 +122,12 @@ impl Failure for Error {
 }
 
 impl Http {
+    /// For a process that lives on after a pass: no connection is kept.
+    #[must_use]
+    pub fn forgetful() -> Self {
+        Self { is_forgetful: true, ..Self::default() }
+    }
+
     /// The client for this address.
     pub fn client(&self, address: &Address, tls: &Tls, proxy: Option<&Proxy>) -> Result<Client, Error> {
         let route = Route::of(address, proxy);
@@ -131,7 +139,7 @@ impl Http {
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
         }
-        let client = build(&profile)?;
+        let client = build(&profile, self.is_forgetful)?;
         clients.insert(profile, client.clone());
         Ok(client)
     }
@@ -149,7 +157,8 @@ pub struct Pem {
 impl Pem {
     /// A client for this address; `source` is the file that messages name.
     pub fn client(&self, address: &Address, proxy: Option<&Proxy>, source: &Path) -> Result<Client, Error> {
-        let mut builder = builder(&Route::of(address, proxy))?;
+        // Whoever asks may live on after its pass.
+        let mut builder = builder(&Route::of(address, proxy))?.pool_max_idle_per_host(0);
         if let Some(roots) = &self.roots {
             builder = trusting(builder, roots, source)?;
         }
@@ -160,8 +169,11 @@ impl Pem {
     }
 }
 
-fn build(profile: &Profile) -> Result<Client, Error> {
+fn build(profile: &Profile, is_forgetful: bool) -> Result<Client, Error> {
     let mut builder = builder(&profile.route)?;
+    if is_forgetful {
+        builder = builder.pool_max_idle_per_host(0);
+    }
     let Some(tls) = &profile.tls else {
         return finish(builder.tls_certs_only([]));
     };

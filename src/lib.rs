@@ -7,10 +7,12 @@
 //!    oauth          validator          identity     seal                 store        receipt
 //! ```
 //!
-//! [`sync`] drives it, for each node, in [`command`]s. Below it stand [`secret`] (what the configuration refers to),
+//! [`sync`] drives it, for each node, in [`command`]s; [`backup`] is the other path, drawn there. [`agent`] is the
+//! daemon, which drives both, each at its time. Below it stand [`secret`] (what the configuration refers to),
 //! [`http`] (one client, capped and timed), [`retry`] (under one deadline) and [`error`] (what a failure means).
 //! [`config`] is the file as written, [`harden`] what the process gives up before it starts.
 
+pub mod agent;
 pub mod backup;
 pub mod cli;
 pub mod command;

@@ -62,6 +62,9 @@ pub struct StoreReceipt {
     pub version: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// The part of the store's limit that the identities fill, for the daemon's metrics.
+    #[serde(skip)]
+    pub fill_ratio: Option<f64>,
     /// The same, for the exit code and the hint.
     #[serde(skip)]
     pub failed: Option<Failed>,
@@ -94,6 +97,7 @@ impl StoreReceipt {
                 outcome: kept.outcome.as_str(),
                 version: kept.version.map(|version| version.0),
                 error: None,
+                fill_ratio: None,
                 failed: None,
             },
             Err(error) => Self::failed(&store, Failed::from(&error)),
@@ -108,6 +112,7 @@ impl StoreReceipt {
             outcome: "failed",
             version: None,
             error: Some(failed.message.clone()),
+            fill_ratio: None,
             failed: Some(failed),
         }
     }

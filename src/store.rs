@@ -41,6 +41,9 @@ use crate::seal::{self, Envelope};
 use crate::secret::Secrets;
 use judge::{Refusal, Rules, Verdict};
 
+/// Where a pod finds the certificates of its own cluster.
+pub const IN_CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+
 /// A future that stays on its thread: the whole program runs on one.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 

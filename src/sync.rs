@@ -29,7 +29,7 @@ use crate::store::{self, Facts, Keeping, Place, Store};
 use crate::validator::Validator;
 
 /// How long a version that is being written may take when the process is told to end.
-const TO_FINISH: Duration = Duration::from_secs(10);
+pub(crate) const TO_FINISH: Duration = Duration::from_secs(10);
 
 /// Nodes that are looked after at the same time.
 const NODES_AT_ONCE: usize = 32;
@@ -69,7 +69,16 @@ impl Pass {
     /// The pass over these nodes of the configuration. Nodes that share an issuer or a store share its token.
     #[must_use]
     pub fn new(config: &Config, nodes: &[Name]) -> Self {
-        let http = Arc::new(Http::default());
+        Self::with(Arc::new(Http::default()), config, nodes)
+    }
+
+    /// All nodes with what lasts from pass to pass: tokens and logins. No connection does.
+    #[must_use]
+    pub fn lasting(config: &Config) -> Self {
+        Self::with(Arc::new(Http::forgetful()), config, &[])
+    }
+
+    fn with(http: Arc<Http>, config: &Config, nodes: &[Name]) -> Self {
         let secrets = Rc::new(Secrets::new(config, &http));
         let open = |(name, store)| Some((name, store::open(name, store, &secrets, &http)?));
         let stores: BTreeMap<&Name, Rc<dyn Store>> = config.stores.iter().filter_map(open).collect();
@@ -197,7 +206,8 @@ fn interrupted() -> Failed {
     Failed::new(Fault::Transient, "told to end before the pass was over", "run it again")
 }
 
-async fn node_pass(http: &Http, subject: &Subject, options: &Options, writing: &RwLock<()>) -> NodeReceipt {
+/// One node's part of a pass.
+pub(crate) async fn node_pass(http: &Http, subject: &Subject, options: &Options, writing: &RwLock<()>) -> NodeReceipt {
     let started = Instant::now();
     let elapsed = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let node = subject.name.as_str();
@@ -308,7 +318,9 @@ impl Subject {
             deadline,
             writing,
         };
-        StoreReceipt::of(store.name(), keeping.run(&prepared.envelope(), head).await)
+        let envelope = prepared.envelope();
+        let fill_ratio = store.room().fill_ratio(&envelope);
+        StoreReceipt { fill_ratio, ..StoreReceipt::of(store.name(), keeping.run(&envelope, head).await) }
     }
 
     /// What may follow what in this store. A version is sealed to the node's recipients, else to the store's own.

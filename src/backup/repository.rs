@@ -25,7 +25,6 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 
 use crate::config::{self, RepositoryUrl};
-use crate::http::Http;
 use crate::retry::{Deadline, retry};
 pub use error::{Doing, Error};
 use folder::Folder;
@@ -81,23 +80,18 @@ pub struct Object {
 
 impl Repository {
     /// Opens a repository with the credentials of the process's environment. Touches nothing yet.
-    pub fn open(name: &str, config: &config::Repository, http: &Http) -> Result<Self, Error> {
+    pub fn open(name: &str, config: &config::Repository) -> Result<Self, Error> {
         let environment: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self::open_with(name, config, http, &environment)
+        Self::open_with(name, config, &environment)
     }
 
     /// The same with these variables in place of the process's.
-    pub fn open_with(
-        name: &str,
-        config: &config::Repository,
-        http: &Http,
-        environment: &Environment,
-    ) -> Result<Self, Error> {
+    pub fn open_with(name: &str, config: &config::Repository, environment: &Environment) -> Result<Self, Error> {
         let place = match config.url.folder() {
             Some(root) => Place::Folder(Folder::new(root)),
-            None => Place::Cloud(open::cloud(name, config, http, environment)?),
+            None => Place::Cloud(open::cloud(name, config, environment)?),
         };
         Ok(Self { name: name.into(), url: config.url.clone(), lock_expiry: config.lock_expiry.0, place })
     }

@@ -49,9 +49,14 @@ impl Stop {
         tokio::task::spawn_local(async move {
             told_to_end().await;
             tracing::warn!("told to end: giving up what is under way");
-            let _ = set.0.set(Instant::now());
+            set.tell();
         });
         stop
+    }
+
+    /// Wishes it.
+    pub fn tell(&self) {
+        let _ = self.0.set(Instant::now());
     }
 
     /// Returns once somebody wants the run to end.

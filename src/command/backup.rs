@@ -1,20 +1,15 @@
 //! `backup`: one ordered set per node.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::sync::chosen;
-use super::{Done, json, protect, runtime};
+use super::{Done, LAST, json, made, protect, runtime};
 use crate::backup;
 use crate::backup::receipt::{NodeReceipt, Report};
 use crate::cli::{Backup, Cli, Output};
 use crate::config::{self, Config, Name};
 use crate::error::{Failed, Fault};
 use crate::output;
-use crate::store::file::create_folder;
-
-/// How long what has no use any more is waited for.
-const LAST: Duration = Duration::from_secs(2);
 
 /// Takes the sets and reports them.
 #[must_use]
@@ -28,7 +23,7 @@ pub fn run(cli: &Cli, arguments: &Backup) -> Done {
 fn take(cli: &Cli, arguments: &Backup) -> Result<Report, Failed> {
     let config = config::load(&cli.config).map_err(|error| Failed::from(&error))?;
     let nodes = with_backups(&config, &arguments.nodes)?;
-    protect(&config, &folders(&config, &nodes), runs_commands(&config, &nodes))?;
+    protect(&config, &made(folders(&config, &nodes)), runs_commands(&config, &nodes))?;
     // As in `sync`: only when everything is dropped is anything printed.
     let runtime = runtime()?;
     let report = runtime.block_on(backup::take(&config, &nodes));
@@ -56,19 +51,15 @@ pub(super) fn with_backups(config: &Config, names: &[String]) -> Result<Vec<Name
     Ok(if chosen.is_empty() { all } else { chosen })
 }
 
-/// The folders of the repositories that these nodes' sets are kept in, and what children write away.
-pub(super) fn folders(config: &Config, nodes: &[Name]) -> Vec<PathBuf> {
+/// The folders of the repositories that these nodes' sets are kept in.
+pub(crate) fn folders(config: &Config, nodes: &[Name]) -> Vec<PathBuf> {
     let backups = nodes.iter().filter_map(|name| config.nodes.get(name)?.backup.as_ref());
     let repositories = backups.filter_map(|backup| config.repositories.get(&backup.repository));
-    let mut folders: Vec<PathBuf> = repositories.filter_map(|repository| repository.url.folder()).collect();
-    // A folder that cannot be made is that repository's failure, reported with it.
-    folders.retain(|folder| create_folder(folder).is_ok());
-    folders.push("/dev/null".into());
-    folders
+    repositories.filter_map(|repository| repository.url.folder()).collect()
 }
 
 /// True where a backup of these nodes (of any, where none is named) runs commands of the configuration.
-pub(super) fn runs_commands(config: &Config, nodes: &[Name]) -> bool {
+pub(crate) fn runs_commands(config: &Config, nodes: &[Name]) -> bool {
     let chosen = config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name));
     let mut databases = chosen.filter_map(|(_, node)| node.backup.as_ref()).flat_map(|backup| &backup.databases);
     databases.any(|database| {

@@ -1,11 +1,14 @@
 //! `check`: what is wrong with the configuration, and with `--live`, what is wrong with the world.
 
 mod backups;
+mod heartbeat;
+mod issuers;
 mod secrets;
 mod token;
 
 use std::fmt::Write as _;
 
+use issuers::Tokens;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -31,6 +34,9 @@ struct Checked {
     findings: Findings,
     /// The way to each address.
     routes: Vec<RouteTo>,
+    /// What the schedule asks of each issuer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<Tokens>,
     /// What was tried, with `--live`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live: Vec<Tried>,
@@ -71,6 +77,7 @@ pub fn run(cli: &Cli, arguments: &Check) -> Done {
     }
     let is_usable = findings.mistakes.is_empty();
     let routes = config.iter().flat_map(routes).filter(|route| !findings.is_replaced(&route.path)).collect();
+    let tokens = config.as_ref().filter(|_| is_usable).map(issuers::tokens).unwrap_or_default();
     let live = match &config {
         Some(config) if is_usable && arguments.live => match try_all(config) {
             Ok(live) => live,
@@ -78,7 +85,7 @@ pub fn run(cli: &Cli, arguments: &Check) -> Done {
         },
         _ => Vec::new(),
     };
-    let checked = Checked { findings, routes, live };
+    let checked = Checked { findings, routes, tokens, live };
     let exit_code = if is_usable {
         gravest(checked.live.iter().filter_map(|tried| tried.failed.as_ref()))
             .map_or(0, |failed| failed.fault.exit_code())
@@ -139,6 +146,9 @@ fn text(checked: &Checked, usable: Option<&Config>) -> String {
     for RouteTo { path, address, route } in &checked.routes {
         let _ = writeln!(text, "route: {path}: {address}: {route}");
     }
+    for tokens in &checked.tokens {
+        let _ = writeln!(text, "{tokens}");
+    }
     for Tried { what, result, message, fix, .. } in &checked.live {
         let fix = fix.as_ref().map(|fix| format!("; {fix}")).unwrap_or_default();
         let _ = writeln!(text, "{}", printable(&format!("{result}: {what}: {message}{fix}")));
@@ -173,9 +183,10 @@ fn try_all(config: &Config) -> Result<Vec<Tried>, Failed> {
         let mut tried = Vec::new();
         for (subject, http) in pass.subjects() {
             try_node(subject, http, &mut tried).await;
-            backups::try_backup(config, subject, http, pass.secrets(), &mut tried).await;
+            backups::try_backup(config, subject, pass.secrets(), &mut tried).await;
         }
         secrets::try_rights(config, pass.secrets(), &mut tried).await;
+        heartbeat::try_address(config, pass.secrets(), &mut tried).await;
         pass.close().await;
         tried
     }))

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 use super::backup::{folders, with_backups};
-use super::{Done, json, protect, runtime};
+use super::{Done, json, made, protect, runtime};
 use crate::backup::expire::{self, Configured, NodeReceipt, Options};
 use crate::cli::{Cli, Expire, Output};
 use crate::config::{self, Config, Name};
@@ -33,7 +33,7 @@ fn expired(cli: &Cli, arguments: &Expire) -> Result<Report, Failed> {
     let config = config::load(&cli.config).map_err(|error| Failed::from(&error))?;
     let named: Vec<String> = arguments.node.iter().cloned().collect();
     let nodes = with_backups(&config, &named)?;
-    protect(&config, &folders(&config, &nodes), false)?;
+    protect(&config, &made(folders(&config, &nodes)), false)?;
     let options = Options { dry_run: arguments.dry_run, yes: arguments.yes };
     Ok(runtime()?.block_on(LocalSet::new().run_until(all(&config, &nodes, options))))
 }
@@ -41,10 +41,10 @@ fn expired(cli: &Cli, arguments: &Expire) -> Result<Report, Failed> {
 async fn all(config: &Config, nodes: &[Name], options: Options) -> Report {
     let pass = Pass::new(config, nodes);
     let mut report = Report { nodes: Vec::new() };
-    for (subject, http) in pass.subjects() {
+    for (subject, _) in pass.subjects() {
         let node = subject.name.as_str();
         let Some(backup) = &subject.config.backup else { continue };
-        report.nodes.push(match backup::repository_of(config, subject, http) {
+        report.nodes.push(match backup::repository_of(config, subject) {
             None => continue,
             Some(Ok(repository)) => {
                 let configured = Configured { backup, signers: backup::signers(config, subject) };

@@ -96,10 +96,10 @@ fn listed(cli: &Cli, arguments: &List) -> Result<Listed, Failed> {
 async fn look(config: &Config, nodes: &[Name]) -> Listed {
     let pass = Pass::new(config, nodes);
     let mut listed = Listed { nodes: Vec::new() };
-    for (subject, http) in pass.subjects() {
+    for (subject, _) in pass.subjects() {
         let mut node = ListedNode { node: subject.name.to_string(), ..ListedNode::default() };
         node.look_at_stores(subject).await;
-        match backup::repository_of(config, subject, http) {
+        match backup::repository_of(config, subject) {
             None => {}
             Some(Err(error)) => node.failures.push((node.node.clone(), Failed::from(&error))),
             Some(Ok(repository)) => {

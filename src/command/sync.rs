@@ -1,15 +1,18 @@
 //! `sync`: one pass over the nodes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Done, json, protect, runtime};
+use super::{Done, json, made, protect, runtime};
+use crate::agent::heartbeat;
 use crate::cli::{Cli, Output, Sync};
-use crate::config::{self, Config, Name, Store};
+use crate::config::{self, Config, Name, Node, Store};
 use crate::error::{Failed, Fault};
+use crate::http::Http;
 use crate::output;
 use crate::receipt::Report;
+use crate::secret::Secrets;
 use crate::store::Place;
-use crate::store::file::create_folder;
 use crate::sync::{Options, Pass, accept};
 
 /// Runs one pass and reports it.
@@ -29,10 +32,29 @@ fn pass(cli: &Cli, arguments: &Sync) -> Result<Report, Failed> {
     };
     let config = config::load(&cli.config).map_err(|error| Failed::from(&error))?;
     let nodes = chosen(&config, &arguments.nodes)?;
-    let folders = if arguments.dry_run { Vec::new() } else { folders(&config, &nodes) };
+    let folders = if arguments.dry_run { Vec::new() } else { made(folders(&config, &nodes)) };
     protect(&config, &folders, false)?;
+    let is_full = nodes.is_empty() && !options.dry_run;
     // Dropping the runtime drops every connection with what its buffers hold: only then is anything printed.
-    Ok(runtime()?.block_on(Pass::new(&config, &nodes).run(options)))
+    Ok(runtime()?.block_on(async {
+        let report = Pass::new(&config, &nodes).run(options).await;
+        if is_full && report.exit_code() == 0 {
+            beat(&config).await;
+        }
+        report
+    }))
+}
+
+/// Tells whoever waits for it that all is well. The work is done: a call that fails is a warning.
+async fn beat(config: &Config) {
+    let Some(heartbeat) = &config.heartbeat else { return };
+    let http = Arc::new(Http::default());
+    let secrets = Secrets::new(config, &http);
+    let called = heartbeat::beat(heartbeat, &secrets, &http).await;
+    secrets.close().await;
+    if let Err(failed) = called {
+        tracing::warn!(error = failed.message, hint = failed.hint, "the heartbeat could not be called");
+    }
 }
 
 /// The nodes of the command line, all of which must be configured; none means all.
@@ -48,22 +70,16 @@ pub(super) fn chosen(config: &Config, names: &[String]) -> Result<Vec<Name>, Fai
         .collect()
 }
 
-/// The folders of the `file` stores that these nodes are kept in.
-fn folders(config: &Config, nodes: &[Name]) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    for (name, node) in config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name)) {
-        for store in &node.identity.stores {
-            if let Some(Store::File(file)) = config.stores.get(store) {
-                let place = Place { node: name.as_str(), network: node.network.as_deref().unwrap_or_default() };
-                let folder = file.folder(place);
-                // A folder that cannot be made is that store's failure, reported with it.
-                if create_folder(&folder).is_ok() {
-                    folders.push(folder);
-                }
-            }
-        }
-    }
-    folders
+/// The folders of the `file` stores that these nodes (all, where none is named) are kept in.
+pub(crate) fn folders(config: &Config, nodes: &[Name]) -> Vec<PathBuf> {
+    let chosen = config.nodes.iter().filter(|(name, _)| nodes.is_empty() || nodes.contains(name));
+    let kept = chosen.flat_map(|(name, node)| node.identity.stores.iter().map(move |store| (name, node, store)));
+    let folder = |(name, node, store): (&Name, &Node, &Name)| {
+        let Some(Store::File(file)) = config.stores.get(store) else { return None };
+        let place = Place { node: name.as_str(), network: node.network.as_deref().unwrap_or_default() };
+        Some(file.folder(place))
+    };
+    kept.filter_map(folder).collect()
 }
 
 fn done(report: &Report, format: Output) -> Done {

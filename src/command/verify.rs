@@ -4,14 +4,13 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 use super::backup::{folders, with_backups};
-use super::{Done, json, protect, runtime};
+use super::{Done, json, made, protect, runtime};
 use crate::backup::catalog::{Catalog, Entry};
 use crate::backup::examine::Examination;
 use crate::backup::verify::{Grade, SetReport, contents};
 use crate::cli::{Cli, Output, Verify};
 use crate::config::{self, Config, Name};
 use crate::error::{Failed, Fault};
-use crate::http::Http;
 use crate::receipt::gravest;
 use crate::retry::Deadline;
 use crate::secret::Secrets;
@@ -45,15 +44,15 @@ fn verified(cli: &Cli, arguments: &Verify) -> Result<Report, Failed> {
         crate::secret::scrub_stack();
         loaded.map_err(|error| Failed::from(&error))?;
     }
-    protect(&config, &folders(&config, &nodes), false)?;
+    protect(&config, &made(folders(&config, &nodes)), false)?;
     Ok(runtime()?.block_on(LocalSet::new().run_until(all(&config, &nodes, arguments))))
 }
 
 async fn all(config: &Config, nodes: &[Name], arguments: &Verify) -> Report {
     let pass = Pass::new(config, nodes);
     let mut report = Report::default();
-    for (subject, http) in pass.subjects() {
-        if let Err(failed) = node(config, subject, http, pass.secrets(), arguments, &mut report).await {
+    for (subject, _) in pass.subjects() {
+        if let Err(failed) = node(config, subject, pass.secrets(), arguments, &mut report).await {
             report.failures.push((subject.name.to_string(), failed));
         }
     }
@@ -62,16 +61,28 @@ async fn all(config: &Config, nodes: &[Name], arguments: &Verify) -> Report {
     report
 }
 
+/// Verifies the newest set of a node: what was found, and the failure that it is, if it is one.
+pub(crate) async fn newest(
+    config: &Config,
+    subject: &Subject,
+    secrets: &Secrets,
+) -> Result<(SetReport, Option<Failed>), Failed> {
+    let arguments = Verify { node: None, set: None, latest: true, all: false, key: None };
+    let mut report = Report::default();
+    node(config, subject, secrets, &arguments, &mut report).await?;
+    let set = report.sets.pop().ok_or_else(Failed::bug)?;
+    let failed = verdict(&set);
+    Ok((set, failed))
+}
+
 async fn node(
     config: &Config,
     subject: &Subject,
-    http: &Http,
     secrets: &Secrets,
     arguments: &Verify,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let (Some(configured), Some(repository)) = (&subject.config.backup, backup::repository_of(config, subject, http))
-    else {
+    let (Some(configured), Some(repository)) = (&subject.config.backup, backup::repository_of(config, subject)) else {
         return Ok(());
     };
     let repository = repository.map_err(|error| Failed::from(&error))?;

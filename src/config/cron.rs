@@ -86,12 +86,11 @@ impl Cron {
     /// The first time of a day that is later than this minute of this hour.
     fn first_time(&self, (hour, minute): (i8, i8)) -> Option<Time> {
         let this_hour = has(self.hours, hour).then(|| (minute + 1..60).find(|at| has(self.minutes, *at))).flatten();
-        let (hour, minute) = match this_hour {
-            Some(minute) => (hour, minute),
-            None => {
-                let hour = (hour + 1..24).find(|at| has(self.hours, *at))?;
-                (hour, (0..60).find(|at| has(self.minutes, *at))?)
-            }
+        let (hour, minute) = if let Some(minute) = this_hour {
+            (hour, minute)
+        } else {
+            let hour = (hour + 1..24).find(|at| has(self.hours, *at))?;
+            (hour, (0..60).find(|at| has(self.minutes, *at))?)
         };
         Time::new(hour, minute, 0, 0).ok()
     }
@@ -109,10 +108,10 @@ const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 /// The numbers from `least` to `most` that a field names; the names count from `least`.
 fn field(text: &str, least: u32, most: u32, names: &[&str]) -> Result<u64, String> {
     let number = |text: &str| {
-        let named = names.iter().position(|name| name.eq_ignore_ascii_case(text));
-        let named = named.and_then(|at| u32::try_from(at).ok()).map(|at| at + least);
+        let at = names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let by_name = at.and_then(|at| u32::try_from(at).ok()).map(|at| at + least);
         let written = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-        let number = named.or(written).ok_or_else(|| MISTAKE.to_owned())?;
+        let number = by_name.or(written).ok_or_else(|| MISTAKE.to_owned())?;
         let in_range = (least..=most).contains(&number);
         in_range.then_some(number).ok_or_else(|| format!("`{text}` is not from {least} to {most}"))
     };

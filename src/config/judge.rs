@@ -6,6 +6,8 @@ mod node;
 mod pg_dump;
 mod reference;
 mod repository;
+mod schedule;
+mod server;
 mod store;
 
 use std::path::Path;
@@ -85,6 +87,8 @@ fn judge(config: &Config, findings: &mut Findings) {
     store::judge_places(config, findings);
     reference::judge(config, findings);
     repository::judge(config, findings);
+    schedule::judge(config, findings);
+    server::judge(config, findings);
 }
 
 fn judge_address(address: &Address, allow_http: bool, path: &str, findings: &mut Findings) {

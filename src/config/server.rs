@@ -50,10 +50,10 @@ pub struct Heartbeat {
     /// Allows `http://`.
     #[serde(default)]
     pub allow_http: bool,
-    /// TLS files.
+    /// TLS files for the address.
     #[serde(default)]
     pub tls: Tls,
-    /// Proxy.
+    /// Proxy for the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
     /// For the whole answer.

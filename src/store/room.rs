@@ -40,6 +40,13 @@ impl Room {
         }
     }
 
+    /// The part of the limit that the value fills; nothing where there is no limit.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "limits are of a few MiB")]
+    pub fn fill_ratio(self, envelope: &Envelope<'_>) -> Option<f64> {
+        (self != Self::UNLIMITED).then(|| self.bytes(envelope) as f64 / self.max_bytes as f64)
+    }
+
     /// True from 70 % of the limit on.
     #[must_use]
     pub const fn is_nearly_full(self, bytes: usize) -> bool {

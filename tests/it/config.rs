@@ -4,6 +4,7 @@ mod backups;
 mod examples;
 mod mistakes;
 mod references;
+mod schedule;
 mod secrets;
 
 use serde_json::Value;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use idkeep::backup::repository::{Error, Repository};
 use idkeep::error::{Failure as _, chain};
-use idkeep::http::Http;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -23,7 +22,7 @@ use crate::support::s3::{Bucket, S3};
 fn in_folder(folder: &TempDir) -> Rc<Repository> {
     let config = serde_json::json!({"url": format!("file://{}/kept", folder.path().display())});
     let config = serde_json::from_value(config).unwrap();
-    Rc::new(Repository::open_with("dr", &config, &Http::default(), &[]).unwrap())
+    Rc::new(Repository::open_with("dr", &config, &[]).unwrap())
 }
 
 /// A bucket of its own and a repository in it.

@@ -62,7 +62,9 @@ enum Peer {
 
 impl Network {
     /// The network of a repository; `server` may be reached without TLS where it says `http://`.
-    pub fn new(server: &Address, tls: &Tls, proxy: Option<&Proxy>, http: &Http) -> Result<Self, web::Error> {
+    pub fn new(server: &Address, tls: &Tls, proxy: Option<&Proxy>) -> Result<Self, web::Error> {
+        // Of its own: what is kept here holds nothing but sealed bytes, and a large dump goes up part by part.
+        let http = Http::default();
         // Built now, so that a mistake in a TLS file is known before anything is dumped.
         let client = http.client(server, tls, proxy)?;
         let origin = server.origin();
@@ -70,7 +72,7 @@ impl Network {
             tls: tls.clone(),
             proxy: proxy.cloned(),
             plain: server.is_plain().then(|| origin.clone()),
-            http: Http::default(),
+            http,
             clients: Mutex::new(HashMap::from([(origin, client)])),
         })))
     }
@@ -221,7 +223,7 @@ mod tests {
     use super::*;
 
     fn network(server: &str) -> Network {
-        Network::new(&server.parse().unwrap(), &Tls::default(), None, &Http::default()).unwrap()
+        Network::new(&server.parse().unwrap(), &Tls::default(), None).unwrap()
     }
 
     fn verdict(network: &Network, url: &str) -> &'static str {

@@ -15,20 +15,20 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use super::network::Network;
 use super::{Cloud, Error};
 use crate::config::{Address, Repository, RepositoryKind};
-use crate::http::{self as web, Http};
+use crate::http as web;
 use profile::{Profile, value};
 
 /// Variables, as `(NAME, value)`.
 pub type Environment = [(String, String)];
 
 /// The client of the repository's cloud. Reads credential files, asks nobody yet.
-pub fn cloud(name: &str, config: &Repository, http: &Http, environment: &Environment) -> Result<Arc<dyn Cloud>, Error> {
+pub fn cloud(name: &str, config: &Repository, environment: &Environment) -> Result<Arc<dyn Cloud>, Error> {
     let server = match &config.endpoint {
         Some(endpoint) => Some(endpoint.clone()),
         None => usual_server(config.url.kind()).parse::<Address>().ok(),
     };
     let Some(server) = server else { return Err(setup(name, "it is in no cloud", "correct `url`")) };
-    let network = Network::new(&server, &config.tls, config.proxy.as_ref(), http)
+    let network = Network::new(&server, &config.tls, config.proxy.as_ref())
         .map_err(|source| Error::Client { repository: name.to_owned(), source })?;
     match config.url.kind() {
         RepositoryKind::S3 => s3(name, config, network, environment),

@@ -9,23 +9,16 @@ use crate::backup::repository::{Lock, Repository};
 use crate::backup::{self};
 use crate::config::{Config, Database, Signer};
 use crate::error::{Failed, Fault};
-use crate::http::Http;
 use crate::retry::Deadline;
 use crate::secret::Secrets;
 use crate::sync::Subject;
 
 /// Tries what a node's backup needs.
-pub(super) async fn try_backup(
-    config: &Config,
-    subject: &Subject,
-    http: &Http,
-    secrets: &Rc<Secrets>,
-    tried: &mut Vec<Tried>,
-) {
+pub(super) async fn try_backup(config: &Config, subject: &Subject, secrets: &Rc<Secrets>, tried: &mut Vec<Tried>) {
     let Some(backup) = &subject.config.backup else { return };
     let node = subject.name.as_str();
     let what = format!("{node}: repository {}", backup.repository);
-    match backup::repository_of(config, subject, http) {
+    match backup::repository_of(config, subject) {
         None => {}
         Some(Ok(repository)) => {
             tried.extend(look_at_lock(&repository, node, &what).await);

@@ -20,6 +20,9 @@ use crate::store::Local;
 /// Time for what is left to do with a token after the pass.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long a token that is not ours counts before it is read again.
+const READ_AGAIN: Duration = Duration::from_secs(10);
+
 /// The token of one server.
 #[derive(Default)]
 pub(super) struct Session {
@@ -274,7 +277,8 @@ async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline
             value: secret::resolve_local(reference).map_err(|source| unreadable(client, source))?,
             is_own: false,
             is_renewable: false,
-            renew_at: None,
+            // Whoever put it there may replace it.
+            renew_at: Some(Instant::now() + READ_AGAIN),
         }),
         VaultAuth::Approle { role_id, secret_id, wrapped, mount } => {
             let secret_id = if *wrapped {

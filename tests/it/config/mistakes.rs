@@ -205,9 +205,9 @@ fn a_key_that_is_not_known_is_named_with_the_one_that_was_meant() {
     is_named("role: idkeep,", "role: idkeep, rolle: x,", "rolle", "did you mean `role`?");
     is_named(
         "nodes:\n",
-        "schedule: {}\nnodes:\n",
-        "schedule",
-        "this key is not known; known here: nodes, process, repositories, stores",
+        "alerts: {}\nnodes:\n",
+        "alerts",
+        "this key is not known; known here: heartbeat, nodes, process, repositories, schedule, server, stores",
     );
 }
 

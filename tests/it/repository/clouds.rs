@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use idkeep::backup::repository::{Pending, Repository};
-use idkeep::http::Http;
 use jiff::Timestamp;
 
 use super::told;
@@ -17,7 +16,7 @@ fn open(url: &str, server: &Server, environment: &[(&str, &str)]) -> Rc<Reposito
     let config = serde_json::json!({"url": url, "endpoint": server.origin(), "allow_http": true});
     let config = serde_json::from_value(config).unwrap();
     let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    Rc::new(Repository::open_with("dr", &config, &Http::default(), &environment).unwrap())
+    Rc::new(Repository::open_with("dr", &config, &environment).unwrap())
 }
 
 fn google(server: &Server) -> Rc<Repository> {
@@ -171,7 +170,7 @@ fn azure_gets_an_object_in_blocks_and_a_lost_one_is_sent_again() {
 #[test]
 fn an_azure_account_that_nothing_names_is_a_mistake_of_the_configuration() {
     let config = serde_json::from_value(serde_json::json!({"url": "az://container/prefix"})).unwrap();
-    let (code, message, hint) = told(Repository::open_with("dr", &config, &Http::default(), &[]));
+    let (code, message, hint) = told(Repository::open_with("dr", &config, &[]));
     assert_eq!((code, message.as_str()), (78, "repository dr: the storage account is not known"));
     assert!(hint.contains("AZURE_STORAGE_ACCOUNT_NAME"), "{hint}");
 }
@@ -183,7 +182,7 @@ fn credentials_that_cannot_be_read_are_told_without_their_content() {
     {
         let config = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
         let environment = [(name.to_owned(), "{\"synthetic\": secret".to_owned())];
-        let (code, message, _) = told(Repository::open_with("dr", &config, &Http::default(), &environment));
+        let (code, message, _) = told(Repository::open_with("dr", &config, &environment));
         assert_eq!(
             (code, message.as_str()),
             (78, "repository dr: its cloud's credentials in the environment cannot be used")

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use idkeep::backup::repository::{Pending, Repository};
-use idkeep::http::Http;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -233,7 +232,7 @@ fn a_missing_bucket_is_told_by_the_real_server_too() {
     let mut config = bucket.config(&bucket.s3.endpoint(), json!({}));
     config.url = "s3://no-such-bucket/prefix".parse().unwrap();
     local(async {
-        let repository = Repository::open_with("dr", &config, &Http::default(), &credentials()).unwrap();
+        let repository = Repository::open_with("dr", &config, &credentials()).unwrap();
         for result in [repository.create("node/a", "a".into()).await.map(drop), repository.list("node").await.map(drop)]
         {
             let (code, message, _) = told(result);
@@ -249,12 +248,12 @@ fn a_certificate_that_is_not_trusted_is_a_mistake_of_the_configuration() {
     let server = Server::start(Some(Tls::of(&pki).config), |_| std::future::ready(Reply::empty(403)));
     local(async {
         let config = bucket.config(&server.origin(), json!({}));
-        let repository = Repository::open_with("dr", &config, &Http::default(), &credentials()).unwrap();
+        let repository = Repository::open_with("dr", &config, &credentials()).unwrap();
         let (code, message, hint) = told(repository.create("node/a", "a".into()).await);
         assert_eq!((code, message.contains("signed by an unknown authority")), (78, true), "{message}");
         assert!(hint.contains("tls.ca_file"), "{hint}");
         let config = bucket.config(&server.origin(), json!({"tls": {"ca_file": pki.ca_file()}}));
-        let repository = Repository::open_with("dr", &config, &Http::default(), &credentials()).unwrap();
+        let repository = Repository::open_with("dr", &config, &credentials()).unwrap();
         assert_eq!(told(repository.replace("node/a", "a".into()).await).0, 77);
     });
     assert_eq!(server.seen().len(), 1, "with its authority it is asked");
@@ -264,7 +263,7 @@ fn a_certificate_that_is_not_trusted_is_a_mistake_of_the_configuration() {
 fn a_missing_authority_file_is_known_when_the_repository_is_opened() {
     let bucket = S3::shared().bucket();
     let config = bucket.config("https://127.0.0.1:1", json!({"tls": {"ca_file": "/nowhere/ca.pem"}}));
-    let (code, message, _) = told(Repository::open_with("dr", &config, &Http::default(), &credentials()));
+    let (code, message, _) = told(Repository::open_with("dr", &config, &credentials()));
     assert_eq!((code, message.contains("/nowhere/ca.pem")), (78, true), "{message}");
 }
 
@@ -289,17 +288,17 @@ fn without_credentials_the_machines_metadata_service_is_asked_and_no_one_else() 
     let config = bucket.config(&bucket.s3.endpoint(), json!({}));
     local(async {
         let environment = [("AWS_METADATA_ENDPOINT".to_owned(), metadata.origin())];
-        let repository = Repository::open_with("dr", &config, &Http::default(), &environment).unwrap();
+        let repository = Repository::open_with("dr", &config, &environment).unwrap();
         assert!(repository.create("node/a", "a".into()).await.unwrap());
     });
     assert_eq!(asked.lock().unwrap().len(), 3);
     local(async {
         let environment = [("AWS_METADATA_ENDPOINT".to_owned(), origin(refused()))];
-        let repository = Repository::open_with("dr", &config, &Http::default(), &environment).unwrap();
+        let repository = Repository::open_with("dr", &config, &environment).unwrap();
         let (code, message, _) = told(repository.create("node/a", "a".into()).await);
         assert_eq!((code, message.contains("no credentials")), (77, true), "{message}");
         let environment = [("AWS_METADATA_ENDPOINT".to_owned(), "http://metadata.acme.example".to_owned())];
-        let repository = Repository::open_with("dr", &config, &Http::default(), &environment).unwrap();
+        let repository = Repository::open_with("dr", &config, &environment).unwrap();
         let (code, message, _) = told(repository.create("node/a", "a".into()).await);
         assert_eq!((code, message.contains("without TLS")), (78, true), "{message}");
     });
@@ -323,7 +322,7 @@ fn the_credentials_file_of_other_tools_is_used_and_read_again() {
         vec![variable("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()), variable("AWS_PROFILE", "dr")];
     write("AKIDFIRST");
     local(async {
-        let repository = Repository::open_with("dr", &config, &Http::default(), &environment).unwrap();
+        let repository = Repository::open_with("dr", &config, &environment).unwrap();
         assert!(repository.create("node/a", "a".into()).await.unwrap());
         write("AKIDSECOND");
         assert!(repository.create("node/b", "b".into()).await.unwrap());
@@ -331,8 +330,7 @@ fn the_credentials_file_of_other_tools_is_used_and_read_again() {
     let ids: Vec<String> = seen.seen().iter().map(|seen| seen.header("authorization").unwrap().to_owned()).collect();
     assert!(ids[0].contains("Credential=AKIDFIRST/") && ids[1].contains("Credential=AKIDSECOND/"), "{ids:?}");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let opened =
-        |environment: &[(String, String)]| told(Repository::open_with("dr", &config, &Http::default(), environment));
+    let opened = |environment: &[(String, String)]| told(Repository::open_with("dr", &config, environment));
     assert_eq!(opened(&environment).0, 78, "others may read it");
     write_private(&file, b"[dr]\nsso_session = x\n");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -340,7 +338,7 @@ fn the_credentials_file_of_other_tools_is_used_and_read_again() {
     assert_eq!((code, message.contains("AWS_PROFILE")), (78, true), "{message}");
     // Keys in the environment come first.
     environment.extend(credentials().to_vec());
-    assert!(Repository::open_with("dr", &config, &Http::default(), &environment).is_ok());
+    assert!(Repository::open_with("dr", &config, &environment).is_ok());
 }
 
 #[test]
@@ -354,7 +352,7 @@ fn a_variable_of_the_environment_changes_no_address() {
     environment.push(("AWS_SKIP_SIGNATURE".to_owned(), "true".to_owned()));
     let config = bucket.config(&bucket.s3.endpoint(), json!({}));
     local(async {
-        let repository = Repository::open_with("dr", &config, &Http::default(), &environment).unwrap();
+        let repository = Repository::open_with("dr", &config, &environment).unwrap();
         assert!(repository.create("node/a", "a".into()).await.unwrap());
     });
     assert_eq!(bucket.keys(), ["prefix/node/a"]);

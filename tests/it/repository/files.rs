@@ -6,7 +6,6 @@ use std::process::Command;
 use std::rc::Rc;
 
 use idkeep::backup::repository::{Lock, Pending, Repository, clear_leftovers, open_to_others};
-use idkeep::http::Http;
 use jiff::Timestamp;
 
 use super::{in_folder, told};
@@ -127,7 +126,7 @@ fn a_folder_that_cannot_be_created_is_a_mistake_of_the_configuration() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     let url = format!("file://{}/file/kept", folder.path().display());
     let config = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
-    let repository = Repository::open_with("dr", &config, &Http::default(), &[]).unwrap();
+    let repository = Repository::open_with("dr", &config, &[]).unwrap();
     let (code, message, hint) = told(local(repository.create("node/a", "a".into())));
     assert_eq!(code, 78, "{message}");
     assert!(hint.contains("let this user write there"), "{hint}");

@@ -19,8 +19,7 @@ fn holder(
     let (resume, resumed) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         local(async move {
-            let http = idkeep::http::Http::default();
-            let repository = Repository::open_with("dr", &config, &http, &crate::support::s3::credentials()).unwrap();
+            let repository = Repository::open_with("dr", &config, &crate::support::s3::credentials()).unwrap();
             let repository = Rc::new(repository);
             let lock = Lock::take(&repository, "node").await.unwrap();
             taken.send(()).unwrap();

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idkeep::backup::repository::{Environment, Repository};
-use idkeep::http::Http;
 use tempfile::TempDir;
 
 use super::client::{Answer, Client};
@@ -131,7 +130,7 @@ impl Bucket {
     /// The same, reached at another address.
     pub fn repository_at(&self, endpoint: &str) -> Repository {
         let config = self.config(endpoint, serde_json::json!({"lock_expiry": "1s"}));
-        Repository::open_with("dr", &config, &Http::default(), &credentials()).unwrap()
+        Repository::open_with("dr", &config, &credentials()).unwrap()
     }
 }
 

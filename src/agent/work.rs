@@ -1,0 +1,256 @@
+//! One job, done: what is called for each task, and what the status learns from it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::RwLock;
+
+use super::agenda::{Ended, Job, Task};
+use super::heartbeat;
+use super::serve::{Shared, read};
+use super::sets::Sets;
+use super::world::World;
+use crate::backup::stop::Stop;
+use crate::backup::{self, expire, receipt};
+use crate::command::verify::newest;
+use crate::config::Timing;
+use crate::error::{Failed, Fault};
+use crate::http::Http;
+use crate::receipt::NodeReceipt;
+use crate::retry::Deadline;
+use crate::secret;
+use crate::store::Facts;
+use crate::store::judge::Accept;
+use crate::sync::{Options, Subject, node_pass};
+
+/// From this part of its interval on, a run is too long: nothing would be left for a second try.
+const TOO_LONG: f64 = 0.8;
+
+/// One job with what it needs.
+pub struct Work {
+    /// Where it is done.
+    pub world: Rc<World>,
+    /// What is known, and told.
+    pub shared: Shared,
+    /// Held while something is written that must not be half.
+    pub writing: Rc<RwLock<()>>,
+    /// Ends backups.
+    pub stop: Stop,
+    /// The task and its node.
+    pub job: Job,
+    /// When the task runs.
+    pub timing: Timing,
+    /// Whether it has to be found out first if it is due.
+    pub is_unknown: bool,
+}
+
+impl Work {
+    /// Does it, unless it is not due.
+    pub async fn run(self) -> Ended {
+        let (task, node) = &self.job;
+        let Some((subject, http)) = self.world.subject(node) else { return Ended::Settled };
+        if self.is_unknown
+            && let Some(last) = self.last_done(*task, subject).await
+        {
+            tracing::info!(node = node.as_str(), task = task.as_str(), last = last.to_string(), "not due yet");
+            return Ended::NotDue(last);
+        }
+        let failed = match task {
+            Task::Identities => self.sync(subject, http).await,
+            Task::Backup => self.back_up(subject, http).await,
+            Task::Verify => self.verify(subject).await,
+            Task::Expire => self.expire(subject).await,
+        };
+        // What functions that have returned left on the stack.
+        secret::scrub_stack();
+        Ended::from(failed.map(|failed| failed.fault))
+    }
+
+    /// When the task was last done, where that is less than an interval ago: told by what it left behind.
+    async fn last_done(&self, task: Task, subject: &Subject) -> Option<Timestamp> {
+        let last = match task {
+            Task::Identities => self.last_stored(subject).await?,
+            Task::Backup => self.look(subject).await?.newest?.snapshot_at,
+            Task::Verify => {
+                let sets = self.look(subject).await?;
+                // Without a set there is nothing to verify; a backup makes it look again.
+                if sets.newest.is_none() { Timestamp::now() } else { sets.verified_at? }
+            }
+            // It leaves nothing behind.
+            Task::Expire => return None,
+        };
+        (super::agenda::next(&self.timing, last, 0.0) > Timestamp::now()).then_some(last)
+    }
+
+    /// When all of a node's stores last held its identities; nothing if one of them cannot say so.
+    async fn last_stored(&self, subject: &Subject) -> Option<Timestamp> {
+        let deadline = Deadline::after(subject.config.identity.deadline.0);
+        let mut oldest: Option<(Timestamp, Facts)> = None;
+        for store in &subject.stores {
+            let head = store.head(subject.place(), deadline).await.ok()?;
+            let is_alive = head.current.as_ref().is_some_and(|current| current.is_alive);
+            let facts = head.described().filter(|_| is_alive)?;
+            // A time that is still to come was not written by a clock like ours.
+            let checked_at = facts.checked_at.filter(|at| *at <= soon())?;
+            let is_ours =
+                subject.config.identity.participant.as_ref().is_none_or(|id| id.as_str() == facts.participant_id);
+            // A configuration that has learnt something since is to be written.
+            let is_sealed_so = facts.sealed_to == subject.rules(&**store, Accept::Stored).sealed_to;
+            if !is_ours || !is_sealed_so || oldest.as_ref().is_some_and(|(_, known)| known.digest != facts.digest) {
+                return None;
+            }
+            if oldest.as_ref().is_none_or(|(at, _)| checked_at < *at) {
+                oldest = Some((checked_at, facts.clone()));
+            }
+        }
+        let (checked_at, facts) = oldest?;
+        if super::agenda::next(&self.timing, checked_at, 0.0) > Timestamp::now() {
+            read(&self.shared).known_stored(subject.name.as_str(), &facts, checked_at);
+        }
+        Some(checked_at)
+    }
+
+    async fn sync(&self, subject: &Subject, http: &Http) -> Option<Failed> {
+        let node = subject.name.as_str();
+        tracing::debug!(node, "sync begun");
+        let options = Options { wait: None, dry_run: false, accept: Accept::Stored };
+        let receipt = node_pass(http, subject, &options, &self.writing).await;
+        self.synced(&receipt);
+        self.heartbeat(http).await;
+        receipt.failed
+    }
+
+    fn synced(&self, receipt: &NodeReceipt) {
+        let node = receipt.node.as_str();
+        read(&self.shared).synced(receipt, Timestamp::now());
+        let Some(failed) = &receipt.failed else {
+            tracing::info!(node, elapsed_ms = receipt.elapsed_ms, "identities are stored");
+            return;
+        };
+        let mut is_told = false;
+        for store in &receipt.stores {
+            let Some(failed) = &store.failed else { continue };
+            tell(node, Some(&store.store), "this store did not take the identities", failed);
+            is_told = true;
+        }
+        if !is_told {
+            tell(node, None, "the identities are not stored", failed);
+        }
+    }
+
+    async fn heartbeat(&self, http: &Http) {
+        let Some(configured) = &self.world.config.heartbeat else { return };
+        if !read(&self.shared).takes_a_beat(Timestamp::now()) {
+            return;
+        }
+        let beat = heartbeat::beat(configured, self.world.pass.secrets(), http).await;
+        read(&self.shared).beat(if beat.is_ok() { "done" } else { "failed" });
+        match beat {
+            Ok(()) => tracing::debug!("heartbeat called"),
+            Err(failed) => {
+                tracing::warn!(error = failed.message, hint = failed.hint, "the heartbeat could not be called");
+            }
+        }
+    }
+
+    async fn back_up(&self, subject: &Subject, http: &Http) -> Option<Failed> {
+        let node = subject.name.as_str();
+        let started = Instant::now();
+        tracing::info!(node, "backup begun");
+        let taken = backup::take_one(&self.world.config, subject, http, self.world.pass.secrets(), &self.stop).await;
+        let receipt = match taken {
+            Ok(manifest) => receipt::NodeReceipt::published(&manifest),
+            Err(error) => receipt::NodeReceipt::failed(node, &error),
+        };
+        read(&self.shared).backed_up(node, receipt.outcome, receipt.failed.as_ref(), Timestamp::now());
+        match &receipt.failed {
+            None => self.published(node, &receipt, started.elapsed()),
+            Some(failed) => tell(node, None, "there is no new backup set", failed),
+        }
+        self.look(subject).await;
+        receipt.failed
+    }
+
+    fn published(&self, node: &str, receipt: &receipt::NodeReceipt, took: Duration) {
+        let set = receipt.set.map(|set| set.to_string());
+        tracing::info!(node, set, elapsed_s = took.as_secs(), "backup set published");
+        let interval = self.timing.longest();
+        if took > interval.mul_f64(TOO_LONG) {
+            let (took, interval) = (took.as_secs(), interval.as_secs());
+            tracing::warn!(node, took, interval, "a backup takes over 80 % of its interval: no second try fits in");
+        }
+    }
+
+    async fn verify(&self, subject: &Subject) -> Option<Failed> {
+        let node = subject.name.as_str();
+        let newest = newest(&self.world.config, subject, self.world.pass.secrets()).await;
+        let (outcome, failed) = match newest {
+            Ok((set, failed)) => {
+                tracing::info!(node, set = set.set.to_string(), result = set.result.as_str(), "backup set verified");
+                (set.result.as_str(), failed)
+            }
+            Err(failed) => ("failed", Some(failed)),
+        };
+        if let Some(failed) = &failed {
+            tell(node, None, "the newest backup set is not verified", failed);
+        }
+        read(&self.shared).verified(node, outcome);
+        self.look(subject).await;
+        failed
+    }
+
+    async fn expire(&self, subject: &Subject) -> Option<Failed> {
+        let node = subject.name.as_str();
+        let backup = subject.config.backup.as_ref()?;
+        let options = expire::Options { dry_run: false, yes: false };
+        let failed = match backup::repository_of(&self.world.config, subject)? {
+            Err(error) => Some(Failed::from(&error)),
+            Ok(repository) => {
+                let signers = backup::signers(&self.world.config, subject);
+                let configured = expire::Configured { backup, signers };
+                let receipt = expire::run(&repository, node, configured, options, Timestamp::now()).await;
+                let removed = receipt.sets.iter().filter(|set| set.outcome == "removed").count();
+                tracing::info!(node, removed, kept = receipt.sets.len() - removed, "retention applied");
+                receipt.failed
+            }
+        };
+        if let Some(failed) = &failed {
+            tell(node, None, "retention is not applied", failed);
+        }
+        read(&self.shared).expired(node, if failed.is_some() { "failed" } else { "done" });
+        self.look(subject).await;
+        failed
+    }
+
+    /// What the repository holds now; what cannot be seen leaves what was known.
+    async fn look(&self, subject: &Subject) -> Option<Sets> {
+        let node = subject.name.as_str();
+        match Sets::look(&self.world, subject).await? {
+            Ok(sets) => {
+                read(&self.shared).seen(node, sets.clone());
+                Some(sets)
+            }
+            Err(failed) => {
+                tell(node, None, "the repository cannot be seen", &failed);
+                None
+            }
+        }
+    }
+}
+
+/// A little ahead of now: clocks differ.
+fn soon() -> Timestamp {
+    Timestamp::now().saturating_add(SignedDuration::from_mins(5)).unwrap_or(Timestamp::MAX)
+}
+
+/// A failure as the operator reads it: what, why, what to do. What may pass by itself is a warning.
+pub fn tell(node: &str, store: Option<&str>, what: &'static str, failed: &Failed) {
+    let Failed { fault, message: error, hint } = failed;
+    let exit_code = fault.exit_code();
+    if *fault == Fault::Transient {
+        tracing::warn!(node, store, error, hint, exit_code, "{what}");
+    } else {
+        tracing::error!(node, store, error, hint, exit_code, "{what}");
+    }
+}
