@@ -7,9 +7,6 @@
 {{- if eq .Values.mode "deployment" -}}
 {{- $server := dict "listen" "0.0.0.0:9464" -}}
 {{- $_ := set $config "server" (mergeOverwrite $server (get $config "server" | default dict)) -}}
-{{- if regexMatch "^(127\\.|\\[::1\\])" $config.server.listen -}}
-{{- fail (printf "config.server.listen is %s, where the kubelet's probes cannot reach it: leave it out, or write 0.0.0.0:PORT" $config.server.listen) -}}
-{{- end -}}
 {{- if not $config.schedule -}}
 {{- fail "config.schedule is missing: in mode deployment it says what is done when, such as schedule: {identities: {every: 10m}}" -}}
 {{- end -}}
@@ -22,10 +19,24 @@
 {{- dig "server" "listen" "0.0.0.0:9464" .Values.config | regexFind "[0-9]+$" -}}
 {{- end -}}
 
+{{/* Not empty where a daemon can be reached: its probes and its metrics. Told to listen on loopback, it has neither. */}}
+{{- define "idkeep.isReachable" -}}
+{{- if and (eq .Values.mode "deployment") (not (regexMatch "^(127\\.|\\[::1\\])" (dig "server" "listen" "0.0.0.0:9464" .Values.config))) -}}yes{{- end -}}
+{{- end -}}
+
 {{/* Not empty where a node has backups. */}}
 {{- define "idkeep.hasBackups" -}}
 {{- range $name, $node := .Values.config.nodes -}}
 {{- if $node.backup -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where a database is dumped over a connection of the pod's own. */}}
+{{- define "idkeep.usesPgDump" -}}
+{{- range $name, $node := .Values.config.nodes -}}
+{{- range dig "backup" "databases" list $node -}}
+{{- if not .pg_dump.exec -}}yes{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

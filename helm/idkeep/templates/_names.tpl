@@ -54,12 +54,15 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* Whoever dumps over a connection needs `pg_dump`, which the other image does not have. */}}
 {{- define "idkeep.image" -}}
-{{- with .Values.image -}}
-{{- if .digest -}}
-{{- printf "%s@%s" .repository .digest -}}
-{{- else -}}
-{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) -}}
+{{- $name := .Values.image.repository | default (ternary "idkeep-postgres" "idkeep" (not (not (include "idkeep.usesPgDump" .)))) -}}
+{{- with .Values.image.registry -}}
+{{- $name = printf "%s/%s" (trimSuffix "/" .) $name -}}
 {{- end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}

@@ -120,20 +120,75 @@ fn another_configuration_or_file_is_another_pod_and_the_same_is_not() {
 }
 
 #[test]
-fn a_daemon_listens_where_it_is_told_and_not_where_its_probes_cannot_reach_it() {
+fn a_daemon_listens_where_it_is_told_and_has_no_probes_where_they_cannot_reach_it() {
     let config = scheduled(&example("minimal.yaml"));
+    let others = "serviceMonitor: {enabled: true}\nnetworkPolicy: {scrapeFrom: [{podSelector: {}}]}";
     let listening = |at: &str| {
-        Case::new(at, values("deployment", "", &format!("{config}server: {{listen: '{at}', status: all}}\n")))
+        Case::new(at, values("deployment", others, &format!("{config}server: {{listen: '{at}', status: all}}\n")))
     };
     let mut rendered = render(vec![listening("[::]:8080"), listening("127.0.0.1:9464"), listening("[::1]:9464")]);
     for loopback in rendered.split_off(1) {
-        let error = loopback.error.expect("a daemon that no probe reaches is rendered");
-        assert!(error.contains("probes cannot reach it"), "{error}");
+        loopback.assert_good();
+        let container = &loopback.pod()["containers"][0];
+        for key in ["ports", "startupProbe", "livenessProbe", "readinessProbe"] {
+            assert!(container[key].is_null(), "{key}");
+        }
+        assert_eq!(loopback.of_kind("Service").len() + loopback.of_kind("ServiceMonitor").len(), 0);
+        assert_eq!(loopback.one("NetworkPolicy")["spec"]["ingress"], json!([]));
+        assert!(loopback.notes().contains("listens on loopback"), "{}", loopback.notes());
     }
     let elsewhere = &rendered[0];
     elsewhere.assert_good();
     assert_eq!(elsewhere.pod()["containers"][0]["ports"][0]["containerPort"], 8080);
+    assert_eq!(elsewhere.one("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"], 8080);
+    assert_eq!(elsewhere.one("Service")["spec"]["ports"][0]["targetPort"], "http");
     assert!(elsewhere.config().contains("status: all"), "{}", elsewhere.config());
+}
+
+#[test]
+fn whoever_dumps_over_a_connection_gets_the_image_that_has_pg_dump() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let cases = [
+        ("minimal.yaml", "", "idkeep:0.1.0".to_owned()),
+        ("backups.yaml", "", "idkeep-postgres:0.1.0".to_owned()),
+        ("backups-compose.yaml", "", "idkeep:0.1.0".to_owned()),
+        (
+            "backups.yaml",
+            "image: {registry: images.acme.example/canton, tag: v2}",
+            "images.acme.example/canton/idkeep-postgres:v2".to_owned(),
+        ),
+        ("backups.yaml", "image: {repository: images.acme.example/own}", "images.acme.example/own:0.1.0".to_owned()),
+        ("minimal.yaml", &format!("image: {{tag: v2, digest: '{digest}'}}"), format!("idkeep@{digest}")),
+    ];
+    let asked =
+        cases.iter().map(|(name, others, _)| Case::new(*others, values("job", others, &example(name)))).collect();
+    for (rendered, (name, others, image)) in render(asked).iter().zip(&cases) {
+        rendered.assert_good();
+        for container in containers(rendered.pod()) {
+            assert_eq!(container["image"], *image, "{name}, {others}");
+        }
+    }
+}
+
+#[test]
+fn the_notes_name_the_next_step_and_what_is_missing() {
+    let cases = [
+        ("cronjob", "minimal.yaml", "check\", \"--live"),
+        ("deployment", "minimal.yaml", "idkeep check --live"),
+        ("job", "backups.yaml", "job/one-idkeep-r7"),
+        ("cronjob", "minimal.yaml", "No node has `backup`"),
+        ("cronjob", "minimal.yaml", "Store `folder` writes to /var/lib/idkeep, where nothing is mounted"),
+        ("cronjob", "minimal.yaml", "networkPolicy.peers"),
+    ];
+    let config = |mode: &str, name: &str| if mode == "deployment" { scheduled(&example(name)) } else { example(name) };
+    let asked = cases.iter().map(|(mode, name, _)| Case::new(*name, values(mode, "", &config(mode, name)))).collect();
+    for (rendered, (_, _, word)) in render(asked).iter().zip(&cases) {
+        assert!(rendered.notes().contains(word), "{word}: {}", rendered.notes());
+    }
+    let others =
+        "extraVolumeMounts: [{name: sealed, mountPath: /var/lib/idkeep}]\nnetworkPolicy: {peers: [{podSelector: {}}]}";
+    let content = render_one(values("cronjob", others, &example("minimal.yaml")));
+    assert!(!content.notes().contains("nothing is mounted") && !content.notes().contains("networkPolicy.peers"));
 }
 
 #[test]

@@ -12,10 +12,11 @@ use crate::support::parts::tool;
 use crate::support::scenario::Scenario;
 
 /// What each example talks to, read by hand.
-const PORTS: [(&str, &[u64]); 10] = [
+const PORTS: [(&str, &[u64]); 11] = [
     ("backups-compose.yaml", &[80, 443]),
     ("backups.yaml", &[443, 5432, 8200]),
     ("compose-no-auth.yaml", &[80]),
+    ("daemon.yaml", &[443, 5432, 8200]),
     ("every-system.yaml", &[443, 5432, 6443, 8200]),
     ("minimal.yaml", &[443]),
     ("reference.yaml", &[80, 443, 3128, 5432, 6443, 8200]),

@@ -144,6 +144,12 @@ impl Rendered {
         self.one("ConfigMap")["data"]["idkeep.yaml"].as_str().unwrap()
     }
 
+    /// What is said once it is installed.
+    pub fn notes(&self) -> &str {
+        let notes = self.files.iter().find(|(path, _)| path.ends_with("/NOTES.txt"));
+        notes.map(|(_, text)| text.as_str()).unwrap_or_default()
+    }
+
     /// The ports that the configuration's addresses may be reached at.
     pub fn egress_ports(&self) -> Vec<u64> {
         let rules = self.one("NetworkPolicy")["spec"]["egress"].as_array().unwrap();
