@@ -6,6 +6,7 @@ mod attacks;
 mod backup;
 mod chart;
 mod config;
+mod daemon;
 mod demo;
 mod docs;
 mod dumps;

@@ -342,10 +342,8 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 fn what_carries_a_key_goes_to_a_socket_and_no_file_is_created() {
     let (scenario, secrets) = with_canaries(Dump::fresh(78));
     let trace = scenario.idkeep.path("trace");
-    let calls = "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg,sendfile,splice,vmsplice,copy_file_range,memfd_create,process_vm_writev,\
-                 open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,rename,renameat,renameat2,truncate,ftruncate";
     let status = Command::new(tool("strace"))
-        .args(["-f", "-yy", "-xx", "-s", "1000000", "-e", calls, "-o"])
+        .args(["-f", "-yy", "-xx", "-s", "1000000", "-e", WATCHED, "-o"])
         .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_idkeep"))
         .args(["-o", "json", "--log-level", "trace", "sync"])
@@ -368,26 +366,35 @@ fn what_carries_a_key_goes_to_a_socket_and_no_file_is_created() {
         assert!(line.contains("<TCP:"), "a key is written to something else than a socket: {shown}");
     }
     for line in &lines {
-        let shown = line.get(..300).unwrap_or(line);
-        let is_open = line.contains("open(") || line.contains("openat(") || line.contains("openat2(");
-        let makes = ["creat(", "mkdir", "mknod", "link", "rename", "truncate(", "memfd_create("]
-            .iter()
-            .any(|call| line.contains(&format!(" {call}")));
-        assert!(!makes, "a file is made: {shown}");
-        if is_open {
-            assert!(!line.contains("O_CREAT") && !line.contains("O_TMPFILE"), "a file is created: {shown}");
-            // Where the kernel is told what a core may hold.
-            if memchr::memmem::find(&unescaped(line), b"/proc/self/coredump_filter").is_some() {
-                continue;
-            }
-            // Asking whether the terminal or the log may be written is nothing: only opening for writing is.
-            assert!(!line.contains("O_WRONLY") && !line.contains("O_RDWR"), "a file is opened for writing: {shown}");
+        assert_makes_no_file(line, &unescaped(line));
+    }
+}
+
+/// Every call that writes, and every call that makes or opens a file.
+pub(crate) const WATCHED: &str = "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg,sendfile,splice,vmsplice,copy_file_range,memfd_create,process_vm_writev,\
+     open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,rename,renameat,renameat2,truncate,ftruncate";
+
+/// One line of a trace, with its bytes.
+pub(crate) fn assert_makes_no_file(line: &str, bytes: &[u8]) {
+    let shown = line.get(..300).unwrap_or(line);
+    let is_open = line.contains("open(") || line.contains("openat(") || line.contains("openat2(");
+    let makes = ["creat(", "mkdir", "mknod", "link", "rename", "truncate(", "memfd_create("]
+        .iter()
+        .any(|call| line.contains(&format!(" {call}")));
+    assert!(!makes, "a file is made: {shown}");
+    if is_open {
+        assert!(!line.contains("O_CREAT") && !line.contains("O_TMPFILE"), "a file is created: {shown}");
+        // Where the kernel is told what a core may hold.
+        if memchr::memmem::find(bytes, b"/proc/self/coredump_filter").is_some() {
+            return;
         }
+        // Asking whether the terminal or the log may be written is nothing: only opening for writing is.
+        assert!(!line.contains("O_WRONLY") && !line.contains("O_RDWR"), "a file is opened for writing: {shown}");
     }
 }
 
 /// The bytes that strace writes as `\x41\x42`.
-fn unescaped(line: &str) -> Vec<u8> {
+pub(crate) fn unescaped(line: &str) -> Vec<u8> {
     let digits = line.split("\\x").skip(1).filter_map(|part| u8::from_str_radix(part.get(..2)?, 16).ok());
     digits.collect()
 }

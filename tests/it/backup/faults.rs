@@ -12,20 +12,20 @@ use crate::support::wait_for;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Holds a table that every dump wants, so that the participant's dump waits before its first byte.
-pub(super) fn hold(node: &Node) -> Client {
+pub(crate) fn hold(node: &Node) -> Client {
     let mut client = node.cluster.client("participant");
     client.run("begin; lock table participant.par_contracts in access exclusive mode");
     client
 }
 
 /// A run whose validator is durable, and whose `pg_dump` of the participant waits for a lock.
-pub(super) fn held_run(node: &Node) -> Running {
+pub(crate) fn held_run(node: &Node) -> Running {
     let run = node.start();
     wait_for_the_dump_to_wait(node);
     run
 }
 
-pub(super) fn wait_for_the_dump_to_wait(node: &Node) {
+pub(crate) fn wait_for_the_dump_to_wait(node: &Node) {
     wait_for("pg_dump to wait", LONG, || {
         let waiting = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
             where not l.granted and a.application_name like 'idkeep/%'";
@@ -34,7 +34,7 @@ pub(super) fn wait_for_the_dump_to_wait(node: &Node) {
 }
 
 /// The children of a process by that name.
-pub(super) fn children(pid: u32, name: &str) -> Vec<u32> {
+pub(crate) fn children(pid: u32, name: &str) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_child = |child: &u32| {
@@ -46,13 +46,13 @@ pub(super) fn children(pid: u32, name: &str) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
-pub(super) fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// Nothing counts as a backup, nothing is left over, and the next run is a whole one.
-fn heals(node: &Node) {
+pub(crate) fn heals(node: &Node) {
     assert!(node.whole().is_empty());
     let left: Vec<String> = node.files().into_iter().filter(|file| file.contains(".dump.")).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -25,7 +25,7 @@ const SEVERAL_PARTS: u32 = 24_000;
 const TWO_PARTS: u32 = 10_000;
 
 /// Has the node's sets kept in this bucket, at this address of its server.
-pub(super) fn keep_in(node: &mut Node, bucket: &Bucket, endpoint: &str, lock_expiry: &str) {
+pub(crate) fn keep_in(node: &mut Node, bucket: &Bucket, endpoint: &str, lock_expiry: &str) {
     node.url = format!("s3://{}/prefix", bucket.name);
     node.repository = [("endpoint", endpoint), ("allow_http", "true"), ("lock_expiry", lock_expiry)]
         .map(|(key, value)| format!("{key}: {value}"))
@@ -59,7 +59,7 @@ fn assert_all_whole(node: &Node) {
 }
 
 /// Nothing is there but whole sets, and no upload was left.
-fn assert_nothing_left(bucket: &Bucket, node: &Node) {
+pub(crate) fn assert_nothing_left(bucket: &Bucket, node: &Node) {
     assert_all_whole(node);
     assert_eq!(bucket.uploads(), [""; 0]);
     let sets = node.whole();

@@ -22,9 +22,9 @@ use crate::support::s3::{Bucket, S3};
 type Secrets = Vec<(String, Vec<u8>)>;
 
 /// A node of whose run the test knows every secret.
-struct Planted {
-    node: Node,
-    secrets: Secrets,
+pub(crate) struct Planted {
+    pub node: Node,
+    pub secrets: Secrets,
 }
 
 /// An S3 server behind a proxy, and credentials that nobody else has.
@@ -36,7 +36,7 @@ struct Cloud {
 
 impl Planted {
     /// With so many contracts of 1 kB, each of which also holds a private key: wherever a dump is stopped, one is near.
-    fn new(seed: u64, contracts: u32) -> Self {
+    pub fn new(seed: u64, contracts: u32) -> Self {
         let mut node = Node::with(seed, |network| network.rows = contracts);
         let key: String = node.network.keys[0].1.iter().map(|byte| format!("{byte:02x}")).collect();
         let plant = format!("update participant.par_contracts set instance = instance || decode('{key}', 'hex')");

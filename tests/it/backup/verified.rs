@@ -170,7 +170,7 @@ fn a_node_without_a_set_has_nothing_to_verify() {
 }
 
 /// Sets of these ages in days, made from one real set; the oldest first.
-fn aged(node: &Node, days: &[i64]) -> Vec<String> {
+pub(crate) fn aged(node: &Node, days: &[i64]) -> Vec<String> {
     let template = node.publish();
     let manifest = node.manifest(&template);
     // Out of the way: the youngest one may be of the same second.

@@ -202,6 +202,11 @@ impl Running {
         self.stderr.wait_for(text);
     }
 
+    /// Looks at what stderr has so far until that is found there; panics when the program ends or hangs without it.
+    pub fn find_in_stderr<T>(&self, what: &str, find: impl FnMut(&str) -> Option<T>) -> T {
+        self.stderr.find(what, find)
+    }
+
     pub fn wait_for_stdout(&self, text: &str) {
         self.stdout.wait_for(text);
     }
@@ -331,10 +336,22 @@ impl Collected {
     }
 
     fn wait_for(&self, wanted: &str) {
+        self.find(wanted, |text| text.contains(wanted).then_some(()));
+    }
+
+    fn find<T>(&self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {
         let mut length = self.length.clone();
-        let waiting = async { length.wait_for(|_| self.text().contains(wanted)).await.is_ok() };
+        let mut found = None;
+        let waiting = async {
+            let looking = length.wait_for(|_| {
+                found = find(&self.text());
+                found.is_some()
+            });
+            looking.await.is_ok()
+        };
         let came = block_on(async { tokio::time::timeout(HANGS, waiting).await });
-        assert!(matches!(came, Ok(true)), "{wanted:?} did not come:\n{}", self.text());
+        assert!(matches!(came, Ok(true)), "{what:?} did not come:\n{}", self.text());
+        found.unwrap()
     }
 }
 

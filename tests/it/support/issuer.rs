@@ -119,6 +119,7 @@ struct State {
     script: Mutex<VecDeque<Answer>>,
     always: Mutex<Answer>,
     discovery: Mutex<Discovery>,
+    secret: Mutex<String>,
 }
 
 impl Settings {
@@ -165,6 +166,7 @@ impl Settings {
         let tls = self.tls.clone();
         let state = Arc::new(State {
             origin: origin(tls.is_some(), listener.local_addr().unwrap()),
+            secret: Mutex::new(self.client_secret.clone()),
             settings: self,
             script: Mutex::default(),
             always: Mutex::new(Answer::Normal),
@@ -234,6 +236,11 @@ impl Issuer {
 
     pub fn discovery(&self, discovery: Discovery) {
         *self.state.discovery.lock().unwrap() = discovery;
+    }
+
+    /// Another secret of the client's from now on: the one before is revoked.
+    pub fn rotate_secret(&self, secret: &str) {
+        secret.clone_into(&mut self.state.secret.lock().unwrap());
     }
 
     /// Token requests so far.
@@ -371,7 +378,8 @@ impl State {
 
     /// Exactly one way of showing itself, and the right secret.
     fn is_the_client(&self, seen: &Seen, form: &BTreeMap<String, String>) -> bool {
-        let Settings { client_id, client_secret, basic, .. } = &self.settings;
+        let Settings { client_id, basic, .. } = &self.settings;
+        let client_secret = &*self.secret.lock().unwrap();
         match (seen.header("authorization"), form.get("client_secret")) {
             (None, Some(secret)) => form.get("client_id") == Some(client_id) && secret == client_secret,
             (Some(header), None) => {

@@ -176,6 +176,13 @@ impl Cluster {
         wait_for("PostgreSQL to end", START, || (!self.process.is_running()).then_some(()));
     }
 
+    /// Starts it again at the same address, after [`Cluster::stop`].
+    pub fn restart(&mut self) {
+        self.process = serve(self.major, self.folder.path(), self.port);
+        let probe = Client::command(self.major, &self.sockets(), self.port, "postgres");
+        wait_for("PostgreSQL", START, || is_ok(&probe).then_some(()));
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }

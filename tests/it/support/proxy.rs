@@ -33,6 +33,7 @@ pub enum Fault {
 /// Stands before a server and spoils what the test wants spoiled.
 pub struct FaultProxy {
     pub address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     fault: Arc<Mutex<Fault>>,
     accepting: JoinHandle<()>,
     breaking: Arc<watch::Sender<usize>>,
@@ -41,11 +42,12 @@ pub struct FaultProxy {
 
 impl FaultProxy {
     pub fn before(server: SocketAddr, fault: Fault) -> Self {
-        let fault = Arc::new(Mutex::new(fault));
+        let (server, fault) = (Arc::new(Mutex::new(server)), Arc::new(Mutex::new(fault)));
         let (breaking, broken) = (Arc::new(watch::channel(0).0), Arc::new(watch::channel(0).0));
-        let shared = (fault.clone(), breaking.clone(), broken.clone());
+        let shared = (fault.clone(), breaking.clone(), broken.clone(), server.clone());
         let (address, accepting) = listen(move |client| {
             let (fault, breaking, broken) = (*shared.0.lock().unwrap(), shared.1.clone(), shared.2.clone());
+            let server = *shared.3.lock().unwrap();
             let mut breaking = breaking.subscribe();
             async move {
                 let is_broken = tokio::select! {
@@ -57,7 +59,13 @@ impl FaultProxy {
                 }
             }
         });
-        Self { address, fault, accepting, breaking, broken }
+        Self { address, server, fault, accepting, breaking, broken }
+    }
+
+    /// Leads to another server from now on, and breaks every connection with the one before.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap() = server;
+        self.break_off();
     }
 
     /// Breaks every connection there is.

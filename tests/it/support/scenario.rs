@@ -40,6 +40,8 @@ pub struct Config {
     pub vault_auth: String,
     /// Lines of the `vault` store beside the usual ones.
     pub vault: Vec<String>,
+    /// Whole lines beside `nodes` and `stores`.
+    pub top: String,
 }
 
 /// The audience that the node wants and the issuer grants.
@@ -71,13 +73,21 @@ impl Scenario {
         Self::on(Arc::new(bao), dump)
     }
 
+    /// With an issuer of the test's own, which grants [`AUDIENCE`].
+    pub fn issued_by(issuer: Issuer, seed: u64) -> Self {
+        Self::join(shared_bao().clone(), issuer, Dump::fresh(seed))
+    }
+
     /// With this OpenBao, for tests that count, limit or seal.
     pub fn on(bao: Arc<OpenBao>, dump: Dump) -> Self {
+        Self::join(bao, Issuer::settings().flavour(Flavour::Auth0).granted(&[AUDIENCE]).start(), dump)
+    }
+
+    fn join(bao: Arc<OpenBao>, issuer: Issuer, dump: Dump) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let node = format!("node-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         bao.policy(&node, &writer_policy(&format!("canton/{node}/identities")));
         let (role_id, secret_id) = bao.approle(&node, &[&node], json!({}));
-        let issuer = Issuer::settings().flavour(Flavour::Auth0).granted(&[AUDIENCE]).start();
         let validator = Validator::trusting(&issuer.jwks_uri(), None)
             .audience(AUDIENCE)
             .user(&issuer.subject())
@@ -102,6 +112,7 @@ impl Scenario {
             more_stores: String::new(),
             vault_auth,
             vault,
+            top: String::new(),
         };
         let mut scenario = Self { bao, issuer, validator, idkeep, dump, node, config, address: None };
         scenario.configure();
@@ -132,14 +143,21 @@ impl Scenario {
         self
     }
 
+    /// With these lines beside `nodes` and `stores`, and the daemon on a port that is free.
+    pub fn top(&mut self, lines: &str) -> &mut Self {
+        self.config.top = format!("{lines}\nserver: {{listen: 127.0.0.1:0}}\n");
+        self.configure();
+        self
+    }
+
     pub fn yaml(&self) -> String {
-        let Config { identity, auth, stores, more_stores, vault_auth, vault } = &self.config;
+        let Config { identity, auth, stores, more_stores, vault_auth, vault, top } = &self.config;
         let lines = |lines: &[String]| lines.iter().map(|line| format!("      {line}\n")).collect::<String>();
         format!(
             "nodes:\n  {node}:\n    network: testnet\n    party_hint: acme-{node}\n    identity:\n      \
              endpoint: {endpoint}\n      allow_http: true\n{identity}      auth: {auth}\n      stores: {stores}\n\
              stores:\n  vault:\n    vault:\n      address: {address}\n      allow_http: true\n      \
-             path: canton/{{node}}/identities\n      auth: {vault_auth}\n{vault}{more_stores}",
+             path: canton/{{node}}/identities\n      auth: {vault_auth}\n{vault}{more_stores}{top}",
             node = self.node,
             endpoint = self.validator.endpoint(),
             identity = lines(identity),

@@ -122,6 +122,11 @@ impl Gate {
         self.open.send_replace(true);
     }
 
+    /// Whether somebody waits for it to open.
+    pub fn is_waited_for(&self) -> bool {
+        self.open.receiver_count() > 0
+    }
+
     pub async fn passed(&self) {
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
