@@ -32,5 +32,7 @@ fn scheduled(config: &str) -> String {
     if config.contains("\nschedule:") {
         return config.to_owned();
     }
-    format!("{config}\nschedule: {{identities: {{every: 10m}}, backups: {{every: 3h}}, verify: {{every: 24h}}}}\n")
+    // What there is nothing to do for is a mistake.
+    let backups = if config.contains("    backup:") { ", backups: {every: 3h}, verify: {every: 24h}" } else { "" };
+    format!("{config}\nschedule: {{identities: {{every: 10m}}{backups}}}\n")
 }

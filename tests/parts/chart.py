@@ -38,8 +38,8 @@ class Strict(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoad
 def problems_of(manifest, version):
     try:
         kubernetes_validate.validate(json.loads(manifest), version, strict=True)
-    except kubernetes_validate.SchemaNotFoundError as error:
-        return f"{error}: {manifest}"
+    except kubernetes_validate.SchemaNotFoundError:
+        return f"{version}: no schema: {manifest}"
     except kubernetes_validate.ValidationError as error:
         return f"{version}: {error.message} at {list(error.path)}: {manifest}"
     return None

@@ -120,6 +120,36 @@ fn assert_commands_are_known(pod: &Value) {
     }
 }
 
+/// The positive control: what would be wrong with a manifest is seen.
+#[test]
+fn a_manifest_that_an_api_server_would_refuse_is_seen() {
+    let good = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: a}]}}}\n";
+    let cases = [
+        (good.to_owned(), ""),
+        (job.to_owned(), ""),
+        (good.replace("v1", "v7"), "no schema"),
+        (good.replace("ConfigMap", "ConfigMaps"), "no schema"),
+        (good.replace("metadata:", "date: {}\nmetadata:"), "date"),
+        (job.replace("containers: [", "containers: [{nam: b}, "), "nam"),
+        (job.replace("restartPolicy: Never", "restartPolicy: 1"), "is not of type"),
+        (format!("{good}data: {{a: b, a: c}}\n"), "stand twice"),
+        (format!("{good}data: {{a: 1}}\n"), "is not of type"),
+    ];
+    let charts: Vec<_> = cases.iter().map(|_| tempfile::tempdir().unwrap()).collect();
+    for (chart, (manifest, _)) in charts.iter().zip(&cases) {
+        std::fs::create_dir(chart.path().join("templates")).unwrap();
+        std::fs::write(chart.path().join("Chart.yaml"), "apiVersion: v2\nname: a\nversion: 1.0.0\n").unwrap();
+        std::fs::write(chart.path().join("templates/a.yaml"), manifest).unwrap();
+    }
+    let asked = charts.iter().map(|chart| Case::new("", "{}").of(chart.path())).collect();
+    for (rendered, (manifest, word)) in render(asked).iter().zip(&cases) {
+        let problems = rendered.problems.join("\n");
+        assert_eq!(problems.is_empty(), word.is_empty(), "{manifest}{problems}");
+        assert!(problems.to_lowercase().contains(word), "{manifest}{problems}");
+    }
+}
+
 /// Helm reads and writes YAML on the way.
 #[test]
 fn text_that_looks_like_something_else_stays_text() {
