@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::support::chart::{Case, render};
 use crate::support::idkeep::Idkeep;
 
 const REPOSITORY: &str = "https://github.com/idkeep/idkeep/blob/main/";
@@ -21,6 +22,21 @@ fn every_configuration_in_the_documentation_is_accepted() {
         }
     }
     assert!(count > 5, "only {count} configurations were found");
+}
+
+#[test]
+fn the_chart_takes_every_block_of_values_in_the_documentation() {
+    let mut cases = Vec::new();
+    for page in pages() {
+        let found = blocks(&read(&page)).into_iter().filter(|block| block.info == "yaml,values");
+        cases.extend(found.map(|block| Case::new(format!("{}:{}", page.display(), block.line), block.text)));
+    }
+    assert!(cases.len() > 4, "only {} blocks of values were found", cases.len());
+    for rendered in render(cases) {
+        rendered.assert_good();
+        let outcome = Idkeep::configured(rendered.config()).run(&["check", "--offline"]);
+        assert_eq!(outcome.code, 0, "{}\n{outcome}", rendered.name);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod backup;
+mod chart;
 mod config;
 mod daemon;
 mod demo;

@@ -10,6 +10,7 @@ pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
 pub mod backup;
+pub mod chart;
 pub mod client;
 pub mod daemon;
 pub mod dump;

@@ -27,6 +27,11 @@ pub fn podman_compose() -> PathBuf {
     present(folder().join("venv/bin/podman-compose"))
 }
 
+/// The Python that has the Helm engine and the manifests' validator.
+pub fn chart_python() -> PathBuf {
+    present(folder().join("chart/bin/python"))
+}
+
 /// node.js, as chosen by `./dev parts`.
 pub fn node() -> PathBuf {
     present(folder().join("node"))

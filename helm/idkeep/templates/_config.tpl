@@ -1,0 +1,93 @@
+{{/* The configuration as it is, but that a daemon in a pod listens where its probes can reach it. */}}
+{{- define "idkeep.config" -}}
+{{- if not .Values.config -}}
+{{- fail "config is missing: the configuration of idkeep, as docs/src/reference/configuration.md describes it" -}}
+{{- end -}}
+{{- $config := deepCopy .Values.config -}}
+{{- if eq .Values.mode "deployment" -}}
+{{- $server := dict "listen" "0.0.0.0:9464" -}}
+{{- $_ := set $config "server" (mergeOverwrite $server (get $config "server" | default dict)) -}}
+{{- if not $config.schedule -}}
+{{- fail "config.schedule is missing: in mode deployment it says what is done when, such as schedule: {identities: {every: 10m}}" -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* The port that the daemon listens on. */}}
+{{- define "idkeep.port" -}}
+{{- dig "server" "listen" "0.0.0.0:9464" .Values.config | regexFind "[0-9]+$" -}}
+{{- end -}}
+
+{{/* Not empty where a daemon can be reached: its probes and its metrics. Told to listen on loopback, it has neither. */}}
+{{- define "idkeep.isReachable" -}}
+{{- if and (eq .Values.mode "deployment") (not (regexMatch "^(127\\.|\\[::1\\])" (dig "server" "listen" "0.0.0.0:9464" .Values.config))) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Not empty where a node has backups. */}}
+{{- define "idkeep.hasBackups" -}}
+{{- range $name, $node := .Values.config.nodes -}}
+{{- if $node.backup -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where a database is dumped over a connection of the pod's own. */}}
+{{- define "idkeep.usesPgDump" -}}
+{{- range $name, $node := .Values.config.nodes -}}
+{{- range dig "backup" "databases" list $node -}}
+{{- if not .pg_dump.exec -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where the API server is talked to: a store that is this cluster's Secrets, `kubectl exec`. */}}
+{{- define "idkeep.usesCluster" -}}
+{{- range $name, $store := .Values.config.stores -}}
+{{- if hasKey $store "kubernetes" -}}
+{{- if not $store.kubernetes.kubeconfig -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $node := .Values.config.nodes -}}
+{{- range dig "backup" "databases" list $node -}}
+{{- $programs := list (first (dig "pg_dump" "exec" list .)) (first (dig "pg_dump" "database" "exec" list .)) -}}
+{{- range compact $programs -}}
+{{- if eq (base .) "kubectl" -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where the pod gets the API server's token. */}}
+{{- define "idkeep.automount" -}}
+{{- if kindIs "bool" .Values.serviceAccount.automount -}}
+{{- .Values.serviceAccount.automount -}}
+{{- else -}}
+{{- not (not (include "idkeep.usesCluster" .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where a Vault store logs in with the token at `vaultToken.path`. */}}
+{{- define "idkeep.usesVaultToken" -}}
+{{- $path := .Values.vaultToken.path -}}
+{{- range $name, $store := .Values.config.stores -}}
+{{- $auth := dig "vault" "auth" dict $store -}}
+{{- with $auth.kubernetes -}}
+{{- if eq (.token_file | default "/var/run/secrets/kubernetes.io/serviceaccount/token") $path -}}yes{{- end -}}
+{{- end -}}
+{{- if eq (dig "jwt" "token" "file" "" $auth) $path -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where the pod gets a token for Vault alone. */}}
+{{- define "idkeep.vaultToken" -}}
+{{- $isAutomounted := eq (include "idkeep.automount" .) "true" -}}
+{{- $isThere := and $isAutomounted (hasPrefix "/var/run/secrets/kubernetes.io/serviceaccount/" .Values.vaultToken.path) -}}
+{{- if kindIs "bool" .Values.vaultToken.enabled -}}
+{{- if and .Values.vaultToken.enabled $isThere -}}
+{{- fail "vaultToken.path is where the API server's token is mounted, which this configuration needs, too: choose another path, and name it as the Vault store's token_file" -}}
+{{- end -}}
+{{- .Values.vaultToken.enabled -}}
+{{- else -}}
+{{- and (not (not (include "idkeep.usesVaultToken" .))) (not $isThere) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,276 @@
+//! The alerts: each fires where its words are true, alone, and none does while all is well. Prometheus's own `promtool`
+//! decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::example;
+use crate::support::chart::{NAMESPACE, Rendered, render_one, values};
+use crate::support::parts::tool;
+
+/// Samples by series, every five minutes for fifty hours. The alerts are read after [`AT`].
+type Series = BTreeMap<String, String>;
+
+const AT: &str = "45h";
+/// A clock, which is what a time stamp shows that is always fresh.
+const NOW: &str = "0+300x600";
+
+/// What differs from a world in which all is well, and the alerts that this has to raise.
+struct Trouble {
+    series: Vec<(String, Option<&'static str>)>,
+    alerts: &'static [&'static str],
+}
+
+fn trouble(alerts: &'static [&'static str], series: &[(&str, Option<&'static str>)]) -> Trouble {
+    Trouble { series: series.iter().map(|(name, samples)| ((*name).to_owned(), *samples)).collect(), alerts }
+}
+
+fn rules(rendered: &Rendered) -> Value {
+    rendered.one("PrometheusRule")["spec"].clone()
+}
+
+fn names(rules: &Value) -> BTreeSet<String> {
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    rules.iter().map(|rule| rule["alert"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Runs `promtool`, which has to be content.
+fn promtool(arguments: &[&str], folder: &std::path::Path) -> String {
+    let output = Command::new(tool("promtool")).args(arguments).current_dir(folder).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "promtool {arguments:?}:\n{said}");
+    said
+}
+
+/// In each trouble exactly its alerts fire; every alert of the rules has a trouble.
+fn assert_fires(rules: &Value, well: &Series, troubles: &[Trouble]) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules.yaml"), rules.to_string()).unwrap();
+    promtool(&["check", "rules", "rules.yaml"], folder.path());
+    let quiet = trouble(&[], &[]);
+    let tests: Vec<Value> = std::iter::once(&quiet)
+        .chain(troubles)
+        .map(|trouble| {
+            let mut series = well.clone();
+            for (name, samples) in &trouble.series {
+                let found: Vec<String> = series.keys().filter(|series| series.starts_with(name)).cloned().collect();
+                assert!(!found.is_empty() || samples.is_some(), "{name} is no series");
+                match samples {
+                    None => series.retain(|series, _| !found.contains(series)),
+                    Some(samples) if found.is_empty() => drop(series.insert(name.clone(), (*samples).to_owned())),
+                    Some(samples) => {
+                        found.iter().for_each(|name| drop(series.insert(name.clone(), (*samples).to_owned())))
+                    }
+                }
+            }
+            let inputs: Vec<Value> =
+                series.iter().map(|(series, values)| json!({"series": series, "values": values})).collect();
+            let firing: Vec<Value> = trouble
+                .alerts
+                .iter()
+                .map(|alert| json!({"labels": format!("{{alertname={alert:?}}}"), "value": 1}))
+                .collect();
+            json!({
+                "interval": "5m",
+                "input_series": inputs,
+                "promql_expr_test": [{
+                    "expr": "count by (alertname) (ALERTS{alertstate=\"firing\"})",
+                    "eval_time": AT,
+                    "exp_samples": firing,
+                }],
+            })
+        })
+        .collect();
+    let suite = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "5m", "tests": tests});
+    std::fs::write(folder.path().join("tests.yaml"), suite.to_string()).unwrap();
+    promtool(&["test", "rules", "tests.yaml"], folder.path());
+    let tried: BTreeSet<String> =
+        troubles.iter().flat_map(|trouble| trouble.alerts).map(|alert| (*alert).to_owned()).collect();
+    assert_eq!(tried, names(rules), "an alert that no trouble raises, or the other way round");
+}
+
+/// The daemon's metrics of a world in which all is well.
+fn well() -> Series {
+    let labels = format!("namespace={NAMESPACE:?},job=\"one-idkeep\",instance=\"10.0.0.1:9464\"");
+    let mut series = Series::new();
+    let mut add = |name: &str, more: &str, samples: &str| {
+        series.insert(format!("{name}{{{more}{labels}}}"), samples.to_owned());
+    };
+    add("idkeep_build_info", "version=\"0.1.0\",", "1x600");
+    add("idkeep_config_last_reload_successful", "", "1x600");
+    add("idkeep_config_reload_total", "outcome=\"failed\",", "0x600");
+    add("idkeep_schedule_interval_seconds", "task=\"identities\",", "660x600");
+    add("idkeep_schedule_interval_seconds", "task=\"backups\",", "10800x600");
+    add("idkeep_schedule_interval_seconds", "task=\"verify\",", "43200x600");
+    for node in ["validator-1", "validator-2"] {
+        let node = format!("node={node:?},");
+        add("idkeep_sync_last_success_timestamp_seconds", &node, NOW);
+        add("idkeep_sync_refused_total", &node, "3x600");
+        add("idkeep_identity_info", &format!("{node}participant_id=\"PAR::a\","), "1x600");
+        add("idkeep_store_fill_ratio", &format!("{node}store=\"vault\","), "0.1x600");
+    }
+    let node = "node=\"validator-1\",";
+    add("idkeep_backup_last_success_timestamp_seconds", node, NOW);
+    add("idkeep_backup_objective_seconds", node, "14400x600");
+    add("idkeep_backup_total", &format!("{node}outcome=\"rejected\","), "1x600");
+    add("idkeep_backup_gap_seconds", node, "11000x600");
+    add("idkeep_backup_pruning_retention_seconds", node, "2592000x600");
+    add("idkeep_verify_last_success_timestamp_seconds", node, NOW);
+    add("idkeep_verify_total", &format!("{node}outcome=\"fail\","), "0x600");
+    series
+}
+
+#[test]
+fn each_alert_on_the_daemons_metrics_fires_for_its_reason_alone() {
+    let rendered = render_one(values("deployment", "prometheusRule: {enabled: true}", &two_nodes()));
+    let rules = rules(&rendered);
+    let new = "namespace=\"canton\",job=\"one-idkeep\",instance=\"10.0.0.2:9464\"";
+    let refused = format!("idkeep_sync_refused_total{{node=\"validator-3\",{new}}}");
+    let other = format!("idkeep_identity_info{{node=\"validator-1\",participant_id=\"PAR::b\",{new}}}");
+    let troubles = [
+        trouble(&["IdkeepDown"], &[("idkeep_build_info", None)]),
+        trouble(&["IdkeepConfigReloadFailed"], &[("idkeep_config_last_reload_successful", Some("1x500 0x100"))]),
+        trouble(&["IdkeepConfigReloadUnknown"], &[("idkeep_config_last_reload_successful", None)]),
+        trouble(
+            &["IdkeepIdentitiesStale"],
+            &[("idkeep_sync_last_success_timestamp_seconds{node=\"validator-2\"", Some("0x600"))],
+        ),
+        trouble(
+            &["IdkeepIdentitiesUnknown"],
+            &[("idkeep_sync_last_success_timestamp_seconds{node=\"validator-2\"", None)],
+        ),
+        trouble(&["IdkeepIdentitiesUnknown"], &[("idkeep_schedule_interval_seconds{task=\"identities\"", None)]),
+        trouble(&["IdkeepIdentityRefused"], &[("idkeep_sync_refused_total{node=\"validator-2\"", Some("3x535 4x60"))]),
+        // A process that has just begun to count.
+        trouble(&["IdkeepIdentityRefused"], &[(&refused, Some("_x535 1x60"))]),
+        trouble(&["IdkeepParticipantChanged"], &[(&other, Some("_x500 1x60"))]),
+        trouble(&["IdkeepParticipantUnknown"], &[("idkeep_identity_info{node=\"validator-2\"", None)]),
+        trouble(&["IdkeepStoreNearlyFull"], &[("idkeep_store_fill_ratio{node=\"validator-2\"", Some("0.81x600"))]),
+        trouble(&["IdkeepStoreFillUnknown"], &[("idkeep_store_fill_ratio{node=\"validator-2\"", None)]),
+        trouble(
+            &["IdkeepBackupOld"],
+            &[("idkeep_backup_last_success_timestamp_seconds", Some("0+300x480 144000x120"))],
+        ),
+        trouble(&["IdkeepBackupUnknown"], &[("idkeep_backup_last_success_timestamp_seconds", None)]),
+        trouble(&["IdkeepBackupUnknown"], &[("idkeep_backup_objective_seconds", None)]),
+        trouble(&["IdkeepBackupRejected"], &[("idkeep_backup_total", Some("1x500 2x100"))]),
+        trouble(&["IdkeepBackupGap"], &[("idkeep_backup_gap_seconds", Some("2100000x600"))]),
+        trouble(&["IdkeepBackupGapUnknown"], &[("idkeep_backup_gap_seconds", None)]),
+        trouble(&["IdkeepBackupGapUnknown"], &[("idkeep_backup_pruning_retention_seconds", None)]),
+        trouble(&["IdkeepVerifyFailed"], &[("idkeep_verify_total", Some("0x300 1x300"))]),
+        trouble(&["IdkeepVerifyOverdue"], &[("idkeep_verify_last_success_timestamp_seconds", Some("0x600"))]),
+        trouble(&["IdkeepVerifyUnknown"], &[("idkeep_verify_last_success_timestamp_seconds", None)]),
+        trouble(&["IdkeepVerifyUnknown"], &[("idkeep_schedule_interval_seconds{task=\"verify\"", None)]),
+    ];
+    assert_fires(&rules, &well(), &troubles);
+}
+
+/// Two nodes, of which the second has no backups.
+fn two_nodes() -> String {
+    let second = "  validator-2:
+    network: mainnet
+    identity:
+      endpoint: https://wallet.validator-2.acme.example/api/validator
+      auth: {token: {file: /etc/idkeep/token}}
+      stores: [vault]
+";
+    let schedule = "schedule: {identities: {every: 10m, jitter: 1m}, backups: {every: 3h}, verify: {every: 12h}}\n";
+    format!("{}{schedule}", example("backups.yaml").replacen("\nstores:\n", &format!("\n{second}stores:\n"), 1))
+}
+
+#[test]
+fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
+    let others = "prometheusRule: {enabled: true}\ncronjob: {expire: {enabled: true}}";
+    let rendered = render_one(values("cronjob", others, &example("backups.yaml")));
+    let last = |task: &str| {
+        format!("kube_cronjob_status_last_successful_time{{namespace={NAMESPACE:?},cronjob=\"one-idkeep-{task}\"")
+    };
+    let mut well = Series::new();
+    for task in ["identities", "backups", "verify", "expire"] {
+        well.insert(format!("{},instance=\"kube-state-metrics\"}}", last(task)), NOW.into());
+    }
+    let failed = |job: &str| format!("kube_job_failed{{namespace={NAMESPACE:?},job_name={job:?},condition=\"true\"}}");
+    well.insert(failed("one-idkeep-backups-29000000"), "0x600".into());
+    // Another's, which is none of ours.
+    well.insert(failed("one-idkeep-other-29000000"), "1x600".into());
+    let [identities, backups, verify, expire] = ["identities", "backups", "verify", "expire"].map(last);
+    let late = Some("0+300x480 144000x120");
+    let troubles = [
+        trouble(&["IdkeepIdentitiesStale"], &[(&identities, late)]),
+        trouble(&["IdkeepIdentitiesUnknown"], &[(&identities, None)]),
+        trouble(&["IdkeepBackupOld"], &[(&backups, late)]),
+        trouble(&["IdkeepBackupUnknown"], &[(&backups, None)]),
+        trouble(&["IdkeepVerifyOverdue"], &[(&verify, Some("-30000x600"))]),
+        trouble(&["IdkeepExpireOverdue"], &[(&expire, Some("-30000x600"))]),
+        trouble(
+            &["IdkeepJobFailed"],
+            &[("kube_job_failed{namespace=\"canton\",job_name=\"one-idkeep-backups", Some("1x600"))],
+        ),
+        // After fifty hours without: the two are awaited for that long.
+        trouble(&[], &[(&verify, late)]),
+    ];
+    let mut rules = rules(&rendered);
+    // Fifty hours are longer than what is tried here.
+    for rule in rules["groups"][0]["rules"].as_array_mut().unwrap() {
+        if rule["for"] == "180000s" {
+            rule["for"] = json!("43h");
+        }
+    }
+    let unknown =
+        [trouble(&["IdkeepVerifyUnknown"], &[(&verify, None)]), trouble(&["IdkeepExpireUnknown"], &[(&expire, None)])];
+    assert_fires(&rules, &well, &troubles.into_iter().chain(unknown).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_alert_says_what_it_means_and_what_to_run_and_stands_in_the_how_to() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/how-to/alerts.md")).unwrap();
+    let others = "prometheusRule: {enabled: true, alertLabels: {team: canton}}\ncronjob: {expire: {enabled: true}}";
+    let mut all = BTreeSet::new();
+    for mode in ["deployment", "cronjob"] {
+        let rendered = render_one(values(mode, others, &two_nodes()));
+        let rules = rules(&rendered);
+        for rule in rules["groups"][0]["rules"].as_array().unwrap() {
+            let alert = rule["alert"].as_str().unwrap();
+            assert!(page.contains(&format!("`{alert}`")), "{alert} is not in alerts.md");
+            assert_eq!(rule["labels"]["team"], "canton");
+            assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().unwrap()));
+            assert!(rule["annotations"]["summary"].as_str().unwrap().ends_with('.'), "{rule}");
+            let description = rule["annotations"]["description"].as_str().unwrap();
+            let has_next_step = description.contains('`') || description.contains("docs/src/");
+            assert!(has_next_step && description.ends_with('.'), "{rule}");
+            // What is not there raises no alert that watches it, so something else has to.
+            if rule["expr"].as_str().unwrap().contains("time() -") {
+                let twin = rules["groups"][0]["rules"].as_array().unwrap().iter().any(|other| {
+                    let expr = other["expr"].as_str().unwrap();
+                    let series = rule["expr"].as_str().unwrap().split(['(', '{']).find(|word| word.contains("_time"));
+                    expr.contains("absent(") && expr.contains(series.unwrap())
+                });
+                assert!(twin, "{alert} has no twin");
+            }
+            all.insert(alert.to_owned());
+        }
+    }
+    let named: BTreeSet<String> = page
+        .split('`')
+        .filter(|word| word.starts_with("Idkeep") && word.chars().all(|c| c.is_ascii_alphanumeric()))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(named, all, "alerts.md names an alert that there is not");
+}
+
+#[test]
+fn the_daemon_is_scraped_where_a_service_monitor_looks() {
+    let rendered = render_one(values("deployment", "serviceMonitor: {enabled: true}", &two_nodes()));
+    let monitor = &rendered.one("ServiceMonitor")["spec"];
+    assert_eq!(monitor["endpoints"], json!([{"port": "http", "path": "/metrics", "interval": "60s"}]));
+    let service = rendered.one("Service");
+    assert_eq!(service["spec"]["ports"][0]["name"], "http");
+    let selected = monitor["selector"]["matchLabels"].as_object().unwrap();
+    assert!(selected.iter().all(|(label, value)| service["metadata"]["labels"][label] == *value));
+    // The label `job` of its series, which the alerts select by, is the Service's name.
+    let alerts = render_one(values("deployment", "prometheusRule: {enabled: true}", &two_nodes()));
+    let job = format!("job=\\\"{}\\\"", service["metadata"]["name"].as_str().unwrap());
+    assert!(alerts.one("PrometheusRule").to_string().contains(&job));
+}
