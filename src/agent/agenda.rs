@@ -123,8 +123,7 @@ impl Agenda {
     /// Takes what is due, the longest overdue first; each with whether it is to be found out first whether it is due.
     /// What was taken is not due again before it has ended.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<(Job, bool)> {
-        let is_due = |entry: &Entry| entry.running_since.is_none() && entry.due_at <= now;
-        let mut due: Vec<_> = self.jobs.iter_mut().filter(|(_, entry)| is_due(entry)).collect();
+        let mut due: Vec<_> = self.jobs.iter_mut().filter(|(_, entry)| entry.is_due(now)).collect();
         // Of what is due at once the tasks keep their order: a set is taken before it is verified.
         due.sort_by_key(|((task, _), entry)| (*task, entry.due_at));
         let take = |(job, entry): (&Job, &mut Entry)| {
@@ -178,6 +177,12 @@ impl Agenda {
 }
 
 impl Entry {
+    fn is_due(&self, now: Timestamp) -> bool {
+        // Later than the timing ever puts it: the clock was set back, and nothing waits for that hour to come again.
+        let is_out_of_reach = self.due_at > later(now, self.timing.longest());
+        self.running_since.is_none() && (self.due_at <= now || is_out_of_reach)
+    }
+
     /// The same with this timing. One that failed is still tried again when it would have been.
     fn timed(mut self, timing: &Timing, now: Timestamp) -> Self {
         if self.timing != *timing {
@@ -277,6 +282,17 @@ mod tests {
         agenda.take_due(at(200));
         agenda.ended(&job(), Ended::NotDue(at(90_000)), at(200), 0.0);
         assert_eq!(agenda.due_at(&job()), Some(at(800)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_everything_due() {
+        let mut agenda = agenda(&every(600, 60), &["a"]);
+        agenda.take_due(at(0));
+        agenda.ended(&job(), Ended::Settled, at(1), 1.0);
+        assert_eq!(agenda.take_due(at(0)), [], "it is due in an interval and its jitter");
+        assert_eq!(agenda.take_due(at(-3600)), [(job(), false)]);
+        agenda.ended(&job(), Ended::Settled, at(-3599), 0.0);
+        assert_eq!(agenda.due_at(&job()), Some(at(-3000)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the daemon answers: `/livez`, `/readyz`, `/metrics`, `/status`. It reads; there is nothing here to control.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,14 +16,14 @@ use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::metrics;
 use super::status::Status;
 use crate::config::{Server, StatusFor};
 use crate::error::{Failed, Fault};
 
-/// Connections at the same time; more are closed at once.
+/// Connections at the same time; for one more the oldest is closed.
 const CONNECTIONS: usize = 64;
 
 /// For a request to come in whole.
@@ -63,20 +64,23 @@ pub async fn listen(server: &Server) -> Result<TcpListener, Failed> {
 
 /// Answers until the process ends.
 pub async fn serve(listener: TcpListener, shared: Shared, status_for: StatusFor) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of descriptors: some come back when others leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        // Whoever holds them all is thrown out soon; nobody waits in a queue that grows.
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        open.retain(|connection| !connection.is_finished());
+        // Nobody waits in a queue that grows, and whoever holds them all keeps nobody out.
+        while open.len() >= CONNECTIONS {
+            let Some(oldest) = open.pop_front() else { break };
+            oldest.abort();
+        }
         let router = router(Arc::clone(&shared), status_for == StatusFor::All || is_local(peer));
-        tokio::spawn(async move {
+        open.push_back(tokio::spawn(async move {
             let _ = tokio::time::timeout(TO_ANSWER, answer(stream, router)).await;
-            drop(slot);
-        });
+        }));
     }
 }
 

@@ -265,6 +265,18 @@ fn requests_that_are_none_are_refused_and_do_no_harm() {
     assert!(!said.contains("mistake of idkeep itself"), "{said}");
 }
 
+/// Or whoever holds them would have the daemon taken for dead.
+#[test]
+fn connections_that_say_nothing_keep_nobody_out() {
+    let scenario = scheduled(872, SELDOM);
+    let daemon = Daemon::start(&scenario.idkeep);
+    let idle: Vec<_> = (0..200).map(|_| daemon.connect()).collect();
+    for path in ["/livez", "/metrics"] {
+        assert_eq!(daemon.get(path).status, 200);
+    }
+    drop(idle);
+}
+
 #[test]
 fn a_hundred_connections_that_say_nothing_stop_no_pass_and_are_closed() {
     let scenario = scheduled(869, EVERY_SECOND);

@@ -120,3 +120,28 @@ fn a_reload_in_mid_pass_lets_the_pass_end() {
     assert_eq!(scenario.validator.identity_requests().len(), 1);
     daemon.wait_for_readyz("", 200);
 }
+
+/// What the process gave up at its start it cannot take up again.
+#[test]
+fn what_needs_a_new_start_is_refused_with_these_words() {
+    let mut scenario = scheduled(844, EVERY_SECOND);
+    let daemon = Daemon::start(&scenario.idkeep);
+    goes_on(&daemon, &scenario.node);
+    let top = format!("{EVERY_SECOND}\n{FREE_PORT}");
+    for (other, said) in [
+        (format!("{top}process: {{lock_memory: \"off\"}}\n"), "start it anew"),
+        (top.replace(":0}", ":0, status: all}"), "start it anew"),
+        (FREE_PORT.to_owned(), "nothing is scheduled"),
+    ] {
+        scenario.config.top = other;
+        scenario.configure();
+        let logged = daemon.log().len();
+        daemon.reload("failed");
+        let log = daemon.log().split_off(logged);
+        assert!(log.contains(said), "{log}");
+    }
+    scenario.config.top = top;
+    scenario.configure();
+    daemon.reload("done");
+    goes_on(&daemon, &scenario.node);
+}

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{EVERY_SECOND, LONG, SELDOM, let_pass, scheduled};
+use super::{EVERY_SECOND, LONG, SELDOM, goes_on, let_pass, scheduled};
 use crate::support::daemon::{Daemon, ENDED, Event, WELL, passes};
 use crate::support::fleet::Fleet;
 use crate::support::idkeep::Signal;
+use crate::support::parts::library;
 use crate::support::server::Gate;
 use crate::support::validator::Answer;
 use crate::support::wait_for;
@@ -153,4 +154,29 @@ fn every_line_of_a_pass_names_its_node() {
         assert!(node.is_some_and(|node| node.starts_with("fleet-")), "{event:?}");
     }
     assert!(events.iter().any(|event| event.says("trying again")), "{events:#?}");
+}
+
+/// By an hour, as a clock that was wrong is set: nothing waits for that hour to come again.
+#[test]
+fn a_clock_that_is_set_back_stops_no_pass() {
+    let mut scenario = scheduled(806, EVERY_SECOND);
+    let time = scenario.idkeep.file("time", b"+0");
+    for (name, value) in [
+        ("LD_PRELOAD", library("faketime/libfaketime.so.1")),
+        ("FAKETIME_TIMESTAMP_FILE", time.clone()),
+        ("FAKETIME_NO_CACHE", "1".into()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+    ] {
+        scenario.idkeep.env(name, value);
+    }
+    let daemon = Daemon::start(&scenario.idkeep);
+    daemon.wait_for_passes(&scenario.node, WELL, 2);
+    let last = |daemon: &Daemon| {
+        let of_node = [("node", scenario.node.as_str())];
+        daemon.metrics().value("idkeep_sync_last_success_timestamp_seconds", &of_node).unwrap()
+    };
+    let before = last(&daemon);
+    std::fs::write(&time, b"-3600").unwrap();
+    goes_on(&daemon, &scenario.node);
+    assert!(last(&daemon) < before - 3000.0, "the clock was not set back");
 }
