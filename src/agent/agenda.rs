@@ -69,6 +69,8 @@ pub struct Agenda {
 #[derive(Debug)]
 struct Entry {
     timing: Timing,
+    /// [`Timing::longest`], which goes through years of a cron.
+    longest: Duration,
     due_at: Timestamp,
     /// Since when it runs.
     running_since: Option<Timestamp>,
@@ -100,13 +102,15 @@ impl Agenda {
                 .filter(|(_, node)| task == Task::Identities || node.backup.is_some())
                 .map(|(name, _)| name)
                 .collect();
-            let gap = gap(&timing, nodes.len());
+            let longest = timing.longest();
+            let gap = gap(longest, nodes.len());
             for (at, name) in (0_u32..).zip(nodes) {
                 let job = (task, name.clone());
                 let entry = match earlier.jobs.remove(&job) {
                     Some(known) => known.timed(&timing, now),
                     None => Entry {
                         timing: timing.clone(),
+                        longest,
                         due_at: later(now, gap.saturating_mul(at)),
                         running_since: None,
                         last_at: None,
@@ -179,14 +183,14 @@ impl Agenda {
 impl Entry {
     fn is_due(&self, now: Timestamp) -> bool {
         // Later than the timing ever puts it: the clock was set back, and nothing waits for that hour to come again.
-        let is_out_of_reach = self.due_at > later(now, self.timing.longest());
+        let is_out_of_reach = self.due_at > later(now, self.longest);
         self.running_since.is_none() && (self.due_at <= now || is_out_of_reach)
     }
 
     /// The same with this timing. One that failed is still tried again when it would have been.
     fn timed(mut self, timing: &Timing, now: Timestamp) -> Self {
         if self.timing != *timing {
-            self.timing = timing.clone();
+            (self.timing, self.longest) = (timing.clone(), timing.longest());
             let next_at = self.last_at.map_or(self.due_at, |last| next(timing, last, 0.0).max(now));
             self.due_at = if self.failures > 0 { next_at.min(self.due_at) } else { next_at };
         }
@@ -195,9 +199,9 @@ impl Entry {
 }
 
 /// How far apart the first starts of this many nodes are: all within a tenth of the interval.
-fn gap(timing: &Timing, nodes: usize) -> Duration {
+fn gap(longest: Duration, nodes: usize) -> Duration {
     let nodes = u32::try_from(nodes.max(1)).unwrap_or(u32::MAX);
-    (timing.longest() / 10 / nodes).min(SPREAD)
+    (longest / 10 / nodes).min(SPREAD)
 }
 
 /// When a job whose last run began at `last` is due: `draw` is the part of the jitter that is added.
@@ -244,6 +248,7 @@ mod tests {
     fn agenda(timing: &Timing, nodes: &[&str]) -> Agenda {
         let entry = |due_at| Entry {
             timing: timing.clone(),
+            longest: timing.longest(),
             due_at,
             running_since: None,
             last_at: None,
@@ -352,7 +357,7 @@ mod tests {
 
         #[test]
         fn however_many_nodes_there_are_all_begin_within_a_tenth_of_the_interval(interval in 1_u64..100_000, nodes in 1_usize..5000) {
-            let gap = gap(&every(interval, 0), nodes);
+            let gap = gap(Duration::from_secs(interval), nodes);
             let last = gap.saturating_mul(u32::try_from(nodes - 1).unwrap());
             prop_assert!(last <= Duration::from_secs(interval) / 10);
         }
