@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::RwLock;
@@ -255,10 +256,9 @@ impl Agent {
         };
         let logins = async {
             tokio::join!(passes, backups);
-            while self.closing.join_next().await.is_some() {}
-            for world in self.retired.iter().chain([&self.world]) {
-                world.pass.close().await;
-            }
+            let closed = async { while self.closing.join_next().await.is_some() {} };
+            let worlds = self.retired.iter().chain([&self.world]);
+            tokio::join!(closed, join_all(worlds.map(|world| world.pass.close())));
         };
         if stop.within(Until::Left, logins).await.is_none() {
             tracing::warn!("not every login could be given back in time: they live until they run out");

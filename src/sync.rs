@@ -190,10 +190,8 @@ impl Pass {
 }
 
 async fn close(stores: &[Rc<dyn Store>], secrets: &Secrets) {
-    for store in stores {
-        store.close().await;
-    }
-    secrets.close().await;
+    // All at once: one that hangs keeps no other's token.
+    tokio::join!(join_all(stores.iter().map(|store| store.close())), secrets.close());
 }
 
 /// Returns when the process is told to end: by its supervisor or at the terminal.
