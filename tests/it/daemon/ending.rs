@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{EVERY_SECOND, LONG, SELDOM, alone, goes_on};
 use crate::backup::faults::{heals, hold, wait_for_the_dump_to_wait};
 use crate::backup::s3::{assert_nothing_left, keep_in};
 use crate::support::backup::Node;
 use crate::support::daemon::Daemon;
 use crate::support::idkeep::Signal;
+use crate::support::openbao::{OpenBao, writer_policy};
 use crate::support::s3::S3;
 use crate::support::server::Gate;
 use crate::support::validator::Answer;
@@ -59,13 +62,27 @@ fn a_version_that_is_being_written_gets_its_facts() {
 
 #[test]
 fn a_store_that_hangs_does_not_keep_it() {
-    let scenario = alone(853, EVERY_SECOND);
+    let mut scenario = alone(853, EVERY_SECOND);
+    let other = OpenBao::dev();
+    other.policy("writer", &writer_policy(&scenario.path()));
+    let (role_id, secret_id) = other.approle("writer", &["writer"], json!({}));
+    let secret_id = scenario.idkeep.secret_file("other-secret-id", secret_id.as_bytes());
+    scenario.config.stores = "[vault, wide]".into();
+    scenario.config.more_stores = format!(
+        "  wide:\n    vault:\n      address: {}\n      allow_http: true\n      path: canton/{{node}}/identities\n      \
+         auth: {{approle: {{role_id: {role_id:?}, secret_id: {{file: {secret_id:?}}}}}}}\n",
+        other.address
+    );
+    scenario.configure();
+    let before = other.tokens();
     let daemon = Daemon::start(&scenario.idkeep);
     goes_on(&daemon, &scenario.node);
+    assert_eq!(other.tokens(), before + 1);
     scenario.bao.pause();
     let requests = scenario.validator.identity_requests().len();
-    scenario.validator.server().wait_for_requests(requests + 2);
+    scenario.validator.server().wait_for_requests(requests + 1);
     daemon.stop();
+    assert_eq!(other.tokens(), before, "a store that answers gets its token back all the same");
     scenario.bao.resume();
 }
 

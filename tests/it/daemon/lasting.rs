@@ -1,7 +1,7 @@
 //! What the daemon lives through: stores sealed and restarted, issuers down, tokens that run out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -26,12 +26,10 @@ fn a_store_that_is_sealed_and_unsealed_is_used_again() {
     let scenario = impatient(OpenBao::tls(), 810);
     let daemon = Daemon::start(&scenario.idkeep);
     goes_on(&daemon, &scenario.node);
-    for _ in 0..2 {
-        scenario.bao.seal();
-        fails(&daemon, &scenario.node);
-        scenario.bao.unseal();
-        goes_on(&daemon, &scenario.node);
-    }
+    scenario.bao.seal();
+    fails(&daemon, &scenario.node);
+    scenario.bao.unseal();
+    goes_on(&daemon, &scenario.node);
     daemon.stop();
     assert_eq!(scenario.versions(), 1);
     scenario.assert_stored(&scenario.dump);
@@ -114,14 +112,12 @@ fn an_issuer_that_was_down_for_a_while_is_asked_again() {
     scenario.identity("deadline: 2s").top(EVERY_SECOND);
     let daemon = Daemon::start(&scenario.idkeep);
     goes_on(&daemon, &scenario.node);
-    for fault in [Fault::ResetAfter(0), Fault::BlackHole] {
-        proxy.set(fault);
-        proxy.break_off();
-        fails(&daemon, &scenario.node);
-        proxy.set(Fault::None);
-        proxy.break_off();
-        goes_on(&daemon, &scenario.node);
-    }
+    proxy.set(Fault::ResetAfter(0));
+    proxy.break_off();
+    fails(&daemon, &scenario.node);
+    proxy.set(Fault::None);
+    proxy.break_off();
+    goes_on(&daemon, &scenario.node);
     scenario.issuer.always(Answer::TooMany(Some("1")));
     fails(&daemon, &scenario.node);
     scenario.issuer.always(Answer::Normal);
@@ -208,9 +204,10 @@ fn what_fails_for_the_moment_is_tried_again_long_before_the_next_tick() {
     scenario.validator.ready(false);
     let daemon = Daemon::start(&scenario.idkeep);
     daemon.wait_for_passes(&scenario.node, &["failed"], 1);
-    scenario.validator.ready(true);
-    wait_for("a pass that is well", Duration::from_secs(90), || {
-        (passes(&daemon.metrics(), &scenario.node, &["written"]) == 1).then_some(())
+    let due_at: jiff::Timestamp = wait_for("the next try", LONG, || {
+        let status = daemon.get("/status").json();
+        status["nodes"][&scenario.node]["due"]["identities"].as_str().map(|at| at.parse().unwrap())
     });
-    daemon.wait_for_readyz("", 200);
+    let pause = due_at.duration_since(jiff::Timestamp::now());
+    assert!(pause < jiff::SignedDuration::from_secs(60), "{pause}, with an interval of an hour");
 }

@@ -81,7 +81,6 @@ fn after_passes_that_failed_in_every_way_no_key_is_in_memory() {
         Answer::Dump(broken),
         Answer::Dump(scenario.dump.clone().flip_a_bit(0).json()),
         Answer::CutAfter(dump.len() - 10),
-        Answer::Chunked,
     ] {
         scenario.validator.always(answer);
         let so_far = passes(&daemon.metrics(), &scenario.node, ENDED);
@@ -123,7 +122,7 @@ impl Run {
 
 #[test]
 fn open_files_are_as_many_after_three_hundred_passes_as_before() {
-    let run = Run::start(25);
+    let run = Run::start(50);
     let (before, _) = run.after(100);
     let (after, _) = run.after(400);
     // One pass of each node may be under way, with a connection to its validator app.

@@ -59,11 +59,11 @@ fn a_wrong_configuration_is_refused_by_name_and_the_old_one_stays_in_force() {
         let said = daemon.log().split_off(logged);
         assert!(said.lines().any(|line| line.contains("ERROR") || line.contains("WARN")), "{said}");
         assert!(said.contains(named), "{named} is not named: {said}");
-        goes_on(&daemon, &scenario.node);
         assert_eq!(reloads(&daemon.metrics()), (0, count, Some(0.0)));
     }
     std::fs::remove_file(&path).unwrap();
     daemon.reload("failed");
+    goes_on(&daemon, &scenario.node);
     std::fs::write(&path, &right).unwrap();
     daemon.reload("done");
     assert_eq!(reloads(&daemon.metrics()), (1, 5, Some(1.0)));

@@ -46,12 +46,12 @@ fn a_change_is_written_by_the_next_pass() {
 
 #[test]
 fn intervals_that_were_missed_are_made_up_for_by_one_pass() {
-    let interval = Duration::from_secs(2);
-    let scenario = scheduled(803, "schedule: {identities: {every: 2s}}");
+    let interval = Duration::from_secs(1);
+    let scenario = scheduled(803, EVERY_SECOND);
     let daemon = Daemon::start(&scenario.idkeep);
     daemon.wait_for_passes(&scenario.node, WELL, 1);
     daemon.signal(Signal::STOP);
-    let_pass(interval * 4);
+    let_pass(interval * 5);
     let before = scenario.validator.identity_requests().len();
     let gone_on_at = Instant::now();
     daemon.signal(Signal::CONT);
@@ -70,7 +70,7 @@ fn a_pass_that_outlasts_its_interval_is_not_overlapped_by_the_next() {
     scenario.validator.script([Answer::Held(gate.clone())]);
     let daemon = Daemon::start(&scenario.idkeep);
     scenario.validator.server().wait_for_requests(1);
-    let_pass(Duration::from_secs(4));
+    let_pass(Duration::from_secs(3));
     assert_eq!(scenario.validator.identity_requests().len(), 1);
     gate.open();
     daemon.wait_for_passes(&scenario.node, WELL, 3);

@@ -3,7 +3,7 @@
 use super::{EVERY_SECOND, alone, goes_on};
 use crate::secrecy::{WATCHED, assert_makes_no_file, unescaped};
 use crate::support::daemon::{Daemon, WELL};
-use crate::support::idkeep::Idkeep;
+use crate::support::idkeep::{Idkeep, Signal};
 use crate::support::memory::forms;
 use crate::support::parts::tool;
 use crate::support::validator::Answer;
@@ -47,24 +47,29 @@ fn what_carries_a_key_goes_to_a_socket_and_no_file_is_created() {
 
 #[test]
 fn nothing_secret_is_said_at_trace_nor_shown_to_other_processes() {
-    for format in ["text", "json"] {
+    let start = |format| {
         let mut scenario = alone(897, EVERY_SECOND);
-        scenario.identity("deadline: 2s");
-        let arguments = ["--log-level", "trace", "--log-format", format, "run"];
-        let running = scenario.idkeep.spawn(&arguments);
-        running.wait_for_stderr("listening");
-        scenario.validator.server().wait_for_requests(3);
-        for answer in [Answer::status(403), Answer::Html, Answer::status(500), Answer::Dump(scenario.dump.json())] {
-            scenario.validator.always(answer);
+        scenario.identity("deadline: 1s");
+        let running = scenario.idkeep.spawn(&["--log-level", "trace", "--log-format", format, "run"]);
+        (scenario, running)
+    };
+    let both = ["text", "json"].map(start);
+    let usual = Answer::Dump(both[0].0.dump.json());
+    for answer in [usual.clone(), Answer::status(403), Answer::Html, Answer::status(500), usual] {
+        both.iter().for_each(|(scenario, _)| scenario.validator.always(answer.clone()));
+        for (scenario, _) in &both {
             let so_far = scenario.validator.identity_requests().len();
             scenario.validator.server().wait_for_requests(so_far + 2);
         }
+    }
+    for (scenario, running) in both {
         let read = |name: &str| std::fs::read(format!("/proc/{}/{name}", running.pid())).unwrap();
         let outside = [read("cmdline"), read("environ")].concat();
-        running.signal(crate::support::idkeep::Signal::TERM);
+        running.signal(Signal::TERM);
         let outcome = running.wait();
         assert_eq!(outcome.code, 0, "{outcome}");
         assert_eq!(outcome.stdout, "", "what a daemon says is its log");
+        assert!(outcome.stderr.contains("trying again"), "{outcome}");
         let mut secrets = scenario.dump.secrets();
         secrets.push(("client secret".into(), scenario.issuer.client_secret.clone().into_bytes()));
         secrets.push(("secret id".into(), std::fs::read(scenario.idkeep.path("secret-id")).unwrap()));
