@@ -14,7 +14,7 @@ mod storm;
 
 use std::time::{Duration, Instant};
 
-use crate::support::daemon::{Daemon, WELL, passes};
+use crate::support::daemon::{Daemon, ENDED, Event, WELL, passes};
 use crate::support::dump::Dump;
 use crate::support::scenario::Scenario;
 use crate::support::wait_for;
@@ -48,11 +48,14 @@ fn let_pass(span: Duration) {
     wait_for("time to pass", LONG, || (since.elapsed() >= span).then_some(()));
 }
 
-/// Waits for a pass that began after this call and ended well, and for `/readyz`.
+/// Waits for a pass that begins after this call and ends well, and for `/readyz`.
 fn goes_on(daemon: &Daemon, node: &str) {
-    let so_far = passes(&daemon.metrics(), node, WELL);
-    // The first one may have begun before.
-    daemon.wait_for_passes(node, WELL, so_far + 2);
+    let of_node = |event: &Event| event.is("sync begun") && event.text("node") == node;
+    let begun = daemon.events().into_iter().filter(of_node).count() as u64;
+    let so_far = daemon.wait_for_metrics("the pass that is under way to end", |metrics| {
+        (passes(metrics, node, ENDED) >= begun).then(|| passes(metrics, node, WELL))
+    });
+    daemon.wait_for_passes(node, WELL, so_far + 1);
     daemon.wait_for_readyz("", 200);
 }
 

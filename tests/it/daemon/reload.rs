@@ -1,6 +1,8 @@
 //! SIGHUP: the configuration is read again, and a wrong one leaves the old one in force.
 
 use super::{EVERY_SECOND, SELDOM, alone, goes_on, scheduled};
+use crate::backup::faults::{hold, wait_for_the_dump_to_wait};
+use crate::support::backup::Node;
 use crate::support::daemon::{Daemon, ENDED, WELL, passes};
 use crate::support::fleet::Fleet;
 use crate::support::metrics::Metrics;
@@ -144,4 +146,21 @@ fn what_needs_a_new_start_is_refused_with_these_words() {
     scenario.configure();
     daemon.reload("done");
     goes_on(&daemon, &scenario.node);
+}
+
+#[test]
+fn a_reload_in_mid_backup_lets_the_backup_end() {
+    let mut node = Node::new(845);
+    node.scenario.top("schedule: {backups: {every: 1h}}");
+    node.configure();
+    let lock = hold(&node);
+    let daemon = Daemon::start(node.idkeep());
+    wait_for_the_dump_to_wait(&node);
+    daemon.reload("done");
+    drop(lock);
+    let published = [("node", node.name()), ("outcome", "published")];
+    daemon.wait_for_metrics("the set", |metrics| (metrics.count("idkeep_backup_total", &published) == 1).then_some(()));
+    daemon.stop();
+    assert_eq!(node.whole().len(), 1);
+    assert_eq!(node.cluster.sessions("idkeep/"), 0);
 }

@@ -11,7 +11,7 @@ use crate::support::daemon::Daemon;
 use crate::support::dump::Dump;
 use crate::support::issuer::Issuer;
 use crate::support::jwt;
-use crate::support::openbao::OpenBao;
+use crate::support::openbao::{OpenBao, writer_policy};
 use crate::support::pki::{Identity, Pki};
 use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::scenario::{AUDIENCE, Scenario};
@@ -82,6 +82,21 @@ fn a_secret_id_that_is_rotated_is_used() {
     fails(&daemon, &scenario.node);
     let new = scenario.bao.must("POST", &format!("{role}/secret-id"), None)["data"]["secret_id"].clone();
     replace(&path, new.as_str().unwrap().as_bytes());
+    goes_on(&daemon, &scenario.node);
+}
+
+#[test]
+fn a_service_account_s_token_that_is_rotated_is_used() {
+    let mut bao = OpenBao::dev();
+    let account = bao.kubernetes_auth("writer", &["writer"], "canton", "idkeep");
+    let mut scenario = Scenario::on(Arc::new(bao), Dump::fresh(837));
+    scenario.bao.policy("writer", &writer_policy(&scenario.path()));
+    let file = scenario.idkeep.file("token", b"one.that.ended");
+    scenario.config.vault_auth = format!("{{kubernetes: {{role: writer, token_file: {file:?}}}}}");
+    scenario.top(EVERY_SECOND);
+    let daemon = Daemon::start(&scenario.idkeep);
+    fails(&daemon, &scenario.node);
+    replace(&file, account.as_bytes());
     goes_on(&daemon, &scenario.node);
 }
 

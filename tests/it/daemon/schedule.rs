@@ -180,3 +180,26 @@ fn a_clock_that_is_set_back_stops_no_pass() {
     goes_on(&daemon, &scenario.node);
     assert!(last(&daemon) < before - 3000.0, "the clock was not set back");
 }
+
+#[test]
+fn a_cron_schedule_has_what_was_never_stored_synced_at_start_and_what_is_fresh_at_its_tick() {
+    let scenario = scheduled(807, "schedule: {identities: {cron: \"0 */3 * * *\", jitter: 5m}}");
+    let daemon = Daemon::start(&scenario.idkeep);
+    let metrics = daemon.wait_for_passes(&scenario.node, &["written"], 1);
+    assert_eq!(metrics.value("idkeep_schedule_interval_seconds", &[("task", "identities")]), Some(11_100.0));
+    daemon.stop();
+    let daemon = Daemon::start(&scenario.idkeep);
+    let due_at: jiff::Timestamp = wait_for("the next tick", LONG, || {
+        let status = daemon.get("/status").json();
+        status["nodes"][&scenario.node]["due"]["identities"].as_str().map(|at| at.parse().unwrap())
+    });
+    // Unless the hour changed in between.
+    let stored_at: jiff::Timestamp = scenario.facts()["idkeep_checked_at"].as_str().unwrap().parse().unwrap();
+    let tick = jiff::Timestamp::from_second((stored_at.as_second() / 10_800 + 1) * 10_800).unwrap();
+    if jiff::Timestamp::now() < tick {
+        let late = due_at.duration_since(tick);
+        assert!((0..=300).contains(&late.as_secs()), "{due_at} is not the tick of {tick}");
+        assert_eq!(scenario.validator.identity_requests().len(), 1);
+    }
+    daemon.wait_for_readyz("", 200);
+}
