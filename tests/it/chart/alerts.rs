@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 
 use super::example;
 use crate::support::chart::{NAMESPACE, Rendered, render_one, values};
+use crate::support::daemon::Daemon;
 use crate::support::parts::tool;
+use crate::support::scenario::Scenario;
 
-/// Samples by series, every five minutes for fifty hours. The alerts are read after [`AT`].
+/// Samples by series, every quarter of an hour for fifty hours. The alerts are read after [`AT`].
 type Series = BTreeMap<String, String>;
 
 const AT: &str = "45h";
 /// A clock, which is what a time stamp shows that is always fresh.
-const NOW: &str = "0+300x600";
+const NOW: &str = "0+900x200";
 
 /// What differs from a world in which all is well, and the alerts that this has to raise.
 struct Trouble {
@@ -73,7 +75,7 @@ fn assert_fires(rules: &Value, well: &Series, troubles: &[Trouble]) {
                 .map(|alert| json!({"labels": format!("{{alertname={alert:?}}}"), "value": 1}))
                 .collect();
             json!({
-                "interval": "5m",
+                "interval": "15m",
                 "input_series": inputs,
                 "promql_expr_test": [{
                     "expr": "count by (alertname) (ALERTS{alertstate=\"firing\"})",
@@ -83,7 +85,7 @@ fn assert_fires(rules: &Value, well: &Series, troubles: &[Trouble]) {
             })
         })
         .collect();
-    let suite = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "5m", "tests": tests});
+    let suite = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "15m", "tests": tests});
     std::fs::write(folder.path().join("tests.yaml"), suite.to_string()).unwrap();
     promtool(&["test", "rules", "tests.yaml"], folder.path());
     let tried: BTreeSet<String> =
@@ -98,27 +100,27 @@ fn well() -> Series {
     let mut add = |name: &str, more: &str, samples: &str| {
         series.insert(format!("{name}{{{more}{labels}}}"), samples.to_owned());
     };
-    add("idkeep_build_info", "version=\"0.1.0\",", "1x600");
-    add("idkeep_config_last_reload_successful", "", "1x600");
-    add("idkeep_config_reload_total", "outcome=\"failed\",", "0x600");
-    add("idkeep_schedule_interval_seconds", "task=\"identities\",", "660x600");
-    add("idkeep_schedule_interval_seconds", "task=\"backups\",", "10800x600");
-    add("idkeep_schedule_interval_seconds", "task=\"verify\",", "43200x600");
+    add("idkeep_build_info", "version=\"0.1.0\",", "1x200");
+    add("idkeep_config_last_reload_successful", "", "1x200");
+    add("idkeep_config_reload_total", "outcome=\"failed\",", "0x200");
+    add("idkeep_schedule_interval_seconds", "task=\"identities\",", "660x200");
+    add("idkeep_schedule_interval_seconds", "task=\"backups\",", "10800x200");
+    add("idkeep_schedule_interval_seconds", "task=\"verify\",", "43200x200");
     for node in ["validator-1", "validator-2"] {
         let node = format!("node={node:?},");
         add("idkeep_sync_last_success_timestamp_seconds", &node, NOW);
-        add("idkeep_sync_refused_total", &node, "3x600");
-        add("idkeep_identity_info", &format!("{node}participant_id=\"PAR::a\","), "1x600");
-        add("idkeep_store_fill_ratio", &format!("{node}store=\"vault\","), "0.1x600");
+        add("idkeep_sync_refused_total", &node, "3x200");
+        add("idkeep_identity_info", &format!("{node}participant_id=\"PAR::a\","), "1x200");
+        add("idkeep_store_fill_ratio", &format!("{node}store=\"vault\","), "0.1x200");
     }
     let node = "node=\"validator-1\",";
     add("idkeep_backup_last_success_timestamp_seconds", node, NOW);
-    add("idkeep_backup_objective_seconds", node, "14400x600");
-    add("idkeep_backup_total", &format!("{node}outcome=\"rejected\","), "1x600");
-    add("idkeep_backup_gap_seconds", node, "11000x600");
-    add("idkeep_backup_pruning_retention_seconds", node, "2592000x600");
+    add("idkeep_backup_objective_seconds", node, "14400x200");
+    add("idkeep_backup_total", &format!("{node}outcome=\"rejected\","), "1x200");
+    add("idkeep_backup_gap_seconds", node, "11000x200");
+    add("idkeep_backup_pruning_retention_seconds", node, "2592000x200");
     add("idkeep_verify_last_success_timestamp_seconds", node, NOW);
-    add("idkeep_verify_total", &format!("{node}outcome=\"fail\","), "0x600");
+    add("idkeep_verify_total", &format!("{node}outcome=\"fail\","), "0x200");
     series
 }
 
@@ -131,36 +133,33 @@ fn each_alert_on_the_daemons_metrics_fires_for_its_reason_alone() {
     let other = format!("idkeep_identity_info{{node=\"validator-1\",participant_id=\"PAR::b\",{new}}}");
     let troubles = [
         trouble(&["IdkeepDown"], &[("idkeep_build_info", None)]),
-        trouble(&["IdkeepConfigReloadFailed"], &[("idkeep_config_last_reload_successful", Some("1x500 0x100"))]),
+        trouble(&["IdkeepConfigReloadFailed"], &[("idkeep_config_last_reload_successful", Some("1x166 0x40"))]),
         trouble(&["IdkeepConfigReloadUnknown"], &[("idkeep_config_last_reload_successful", None)]),
         trouble(
             &["IdkeepIdentitiesStale"],
-            &[("idkeep_sync_last_success_timestamp_seconds{node=\"validator-2\"", Some("0x600"))],
+            &[("idkeep_sync_last_success_timestamp_seconds{node=\"validator-2\"", Some("0x200"))],
         ),
         trouble(
             &["IdkeepIdentitiesUnknown"],
             &[("idkeep_sync_last_success_timestamp_seconds{node=\"validator-2\"", None)],
         ),
         trouble(&["IdkeepIdentitiesUnknown"], &[("idkeep_schedule_interval_seconds{task=\"identities\"", None)]),
-        trouble(&["IdkeepIdentityRefused"], &[("idkeep_sync_refused_total{node=\"validator-2\"", Some("3x535 4x60"))]),
+        trouble(&["IdkeepIdentityRefused"], &[("idkeep_sync_refused_total{node=\"validator-2\"", Some("3x178 4x20"))]),
         // A process that has just begun to count.
-        trouble(&["IdkeepIdentityRefused"], &[(&refused, Some("_x535 1x60"))]),
-        trouble(&["IdkeepParticipantChanged"], &[(&other, Some("_x500 1x60"))]),
+        trouble(&["IdkeepIdentityRefused"], &[(&refused, Some("_x178 1x20"))]),
+        trouble(&["IdkeepParticipantChanged"], &[(&other, Some("_x166 1x20"))]),
         trouble(&["IdkeepParticipantUnknown"], &[("idkeep_identity_info{node=\"validator-2\"", None)]),
-        trouble(&["IdkeepStoreNearlyFull"], &[("idkeep_store_fill_ratio{node=\"validator-2\"", Some("0.81x600"))]),
+        trouble(&["IdkeepStoreNearlyFull"], &[("idkeep_store_fill_ratio{node=\"validator-2\"", Some("0.81x200"))]),
         trouble(&["IdkeepStoreFillUnknown"], &[("idkeep_store_fill_ratio{node=\"validator-2\"", None)]),
-        trouble(
-            &["IdkeepBackupOld"],
-            &[("idkeep_backup_last_success_timestamp_seconds", Some("0+300x480 144000x120"))],
-        ),
+        trouble(&["IdkeepBackupOld"], &[("idkeep_backup_last_success_timestamp_seconds", Some("0+900x160 144000x40"))]),
         trouble(&["IdkeepBackupUnknown"], &[("idkeep_backup_last_success_timestamp_seconds", None)]),
         trouble(&["IdkeepBackupUnknown"], &[("idkeep_backup_objective_seconds", None)]),
-        trouble(&["IdkeepBackupRejected"], &[("idkeep_backup_total", Some("1x500 2x100"))]),
-        trouble(&["IdkeepBackupGap"], &[("idkeep_backup_gap_seconds", Some("2100000x600"))]),
+        trouble(&["IdkeepBackupRejected"], &[("idkeep_backup_total", Some("1x166 2x40"))]),
+        trouble(&["IdkeepBackupGap"], &[("idkeep_backup_gap_seconds", Some("2100000x200"))]),
         trouble(&["IdkeepBackupGapUnknown"], &[("idkeep_backup_gap_seconds", None)]),
         trouble(&["IdkeepBackupGapUnknown"], &[("idkeep_backup_pruning_retention_seconds", None)]),
-        trouble(&["IdkeepVerifyFailed"], &[("idkeep_verify_total", Some("0x300 1x300"))]),
-        trouble(&["IdkeepVerifyOverdue"], &[("idkeep_verify_last_success_timestamp_seconds", Some("0x600"))]),
+        trouble(&["IdkeepVerifyFailed"], &[("idkeep_verify_total", Some("0x100 1x100"))]),
+        trouble(&["IdkeepVerifyOverdue"], &[("idkeep_verify_last_success_timestamp_seconds", Some("0x200"))]),
         trouble(&["IdkeepVerifyUnknown"], &[("idkeep_verify_last_success_timestamp_seconds", None)]),
         trouble(&["IdkeepVerifyUnknown"], &[("idkeep_schedule_interval_seconds{task=\"verify\"", None)]),
     ];
@@ -180,6 +179,27 @@ fn two_nodes() -> String {
     format!("{}{schedule}", example("backups.yaml").replacen("\nstores:\n", &format!("\n{second}stores:\n"), 1))
 }
 
+/// The names are those of the real daemon, which the rendered configuration runs as it is.
+#[test]
+fn the_daemon_serves_every_metric_that_an_alert_watches() {
+    let mut scenario = Scenario::new(5102);
+    scenario.top("schedule: {identities: {every: 1h}}");
+    let rendered = render_one(values("deployment", "", &scenario.yaml()));
+    scenario.idkeep.config(rendered.config());
+    let daemon = Daemon::start(&scenario.idkeep);
+    let metrics = daemon.wait_for_passes(&scenario.node, &["written"], 1);
+    let served: BTreeSet<&str> = metrics.names().collect();
+    let alerts = render_one(values("deployment", "prometheusRule: {enabled: true}", &two_nodes()));
+    let rules = rules(&alerts);
+    let expressions = rules["groups"][0]["rules"].as_array().unwrap().iter().map(|rule| rule["expr"].as_str().unwrap());
+    let is_of_a_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let words = expressions.flat_map(|expr| expr.split(move |c| !is_of_a_name(c)));
+    let watched: BTreeSet<&str> = words.filter(|word| word.starts_with("idkeep_")).collect();
+    assert!(watched.len() > 10, "{watched:?}");
+    let missing: Vec<_> = watched.difference(&served).collect();
+    assert!(missing.is_empty(), "not served: {missing:?}\n{}", metrics.text);
+}
+
 #[test]
 fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
     let others = "prometheusRule: {enabled: true}\ncronjob: {expire: {enabled: true}}";
@@ -192,21 +212,21 @@ fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
         well.insert(format!("{},instance=\"kube-state-metrics\"}}", last(task)), NOW.into());
     }
     let failed = |job: &str| format!("kube_job_failed{{namespace={NAMESPACE:?},job_name={job:?},condition=\"true\"}}");
-    well.insert(failed("one-idkeep-backups-29000000"), "0x600".into());
+    well.insert(failed("one-idkeep-backups-29000000"), "0x200".into());
     // Another's, which is none of ours.
-    well.insert(failed("one-idkeep-other-29000000"), "1x600".into());
+    well.insert(failed("one-idkeep-other-29000000"), "1x200".into());
     let [identities, backups, verify, expire] = ["identities", "backups", "verify", "expire"].map(last);
-    let late = Some("0+300x480 144000x120");
+    let late = Some("0+900x160 144000x40");
     let troubles = [
         trouble(&["IdkeepIdentitiesStale"], &[(&identities, late)]),
         trouble(&["IdkeepIdentitiesUnknown"], &[(&identities, None)]),
         trouble(&["IdkeepBackupOld"], &[(&backups, late)]),
         trouble(&["IdkeepBackupUnknown"], &[(&backups, None)]),
-        trouble(&["IdkeepVerifyOverdue"], &[(&verify, Some("-30000x600"))]),
-        trouble(&["IdkeepExpireOverdue"], &[(&expire, Some("-30000x600"))]),
+        trouble(&["IdkeepVerifyOverdue"], &[(&verify, Some("-30000x200"))]),
+        trouble(&["IdkeepExpireOverdue"], &[(&expire, Some("-30000x200"))]),
         trouble(
             &["IdkeepJobFailed"],
-            &[("kube_job_failed{namespace=\"canton\",job_name=\"one-idkeep-backups", Some("1x600"))],
+            &[("kube_job_failed{namespace=\"canton\",job_name=\"one-idkeep-backups", Some("1x200"))],
         ),
         // After fifty hours without: the two are awaited for that long.
         trouble(&[], &[(&verify, late)]),

@@ -81,3 +81,9 @@ fn the_chart_without_values_says_what_is_missing() {
     let error = rendered.error.expect("a chart without a configuration is rendered");
     assert!(error.contains("config is missing"), "{error}");
 }
+
+#[test]
+fn the_chart_installs_the_version_that_it_comes_with() {
+    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder().join("Chart.yaml")).unwrap()).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
