@@ -39,13 +39,13 @@ use lanes::Lanes;
 use serve::{Shared, read};
 use status::Status;
 use work::{Work, tell};
-use world::World;
+use world::{Current, World, same_node};
 
 use crate::backup::stop::{Stop, Until};
 use crate::config::{self, Config};
 use crate::error::Failed;
 use crate::receipt::NodeReceipt;
-use crate::sync::{TO_FINISH, told_to_end};
+use crate::sync::TO_FINISH;
 
 /// The longest sleep: a clock that is set, or a machine that was suspended, is noticed within it.
 const NAP: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ const NAP: Duration = Duration::from_secs(30);
 pub struct Agent {
     path: PathBuf,
     bounds: Bounds,
-    world: Rc<World>,
+    current: Current,
     /// Worlds that were replaced while somebody works in them.
     retired: Vec<Rc<World>>,
     agenda: Agenda,
@@ -82,7 +82,7 @@ impl Agent {
         Self {
             path,
             bounds,
-            world: Rc::new(World::new(Rc::new(config))),
+            current: Current::new(World::new(Rc::new(config))),
             retired: Vec::new(),
             agenda,
             lanes: Rc::default(),
@@ -104,8 +104,8 @@ impl Agent {
     }
 
     /// Works until the process is told to end. Needs a `LocalSet` around it.
-    pub async fn run(mut self, mut hangups: Signal) {
-        let mut ended = std::pin::pin!(told_to_end());
+    pub async fn run(mut self, mut hangups: Signal, ended: impl Future<Output = ()>) {
+        let mut ended = std::pin::pin!(ended);
         loop {
             self.begin_due();
             let nap = self.nap();
@@ -131,23 +131,23 @@ impl Agent {
 
     fn begin_due(&mut self) {
         let due = self.agenda.take_due(Timestamp::now());
-        if !due.is_empty() && self.world.is_outdated() {
-            tracing::info!("a certificate or kubeconfig was replaced: connecting and logging in anew");
-            self.replace(Rc::clone(&self.world.config));
+        let world = self.current.world();
+        if !due.is_empty() && world.is_outdated() {
+            tracing::info!("a certificate or a file of credentials was replaced: connecting and logging in anew");
+            self.replace(Rc::clone(&world.config));
         }
+        drop(world);
         for (job, is_unknown) in due {
-            let Some(timing) = self.agenda.timing(&job).cloned() else { continue };
             // One that a reload took away and another brought back may still be at it: its end is this one's too.
             if self.jobs.values().any(|running| *running == job) {
                 continue;
             }
             let work = Work {
-                world: Rc::clone(&self.world),
+                current: self.current.clone(),
                 shared: self.shared(),
                 writing: Rc::clone(&self.writing),
                 stop: self.stop.clone(),
                 job: job.clone(),
-                timing,
                 is_unknown,
             };
             let lanes = Rc::clone(&self.lanes);
@@ -187,10 +187,10 @@ impl Agent {
 
     /// Calls the heartbeat where all is well, beside everything else: one that hangs keeps nobody waiting.
     fn beat(&mut self, now: Timestamp) {
-        if self.world.config.heartbeat.is_none() || !self.beating.is_empty() || !read(&self.shared).takes_a_beat(now) {
+        let (world, shared) = (self.current.world(), self.shared());
+        if world.config.heartbeat.is_none() || !self.beating.is_empty() || !read(&self.shared).takes_a_beat(now) {
             return;
         }
-        let (world, shared) = (Rc::clone(&self.world), self.shared());
         self.beating.spawn_local(async move { heartbeat::tell(&world, &shared).await });
     }
 
@@ -213,11 +213,7 @@ impl Agent {
         let loaded = config::load(&self.path).map_err(|error| Failed::from(&error));
         match loaded.and_then(|config| self.bounds.judge(&config).map(|()| config)) {
             Ok(config) => {
-                self.agenda = Agenda::new(&config, now, std::mem::take(&mut self.agenda));
-                read(&self.shared).configure(&config);
-                let nodes = config.nodes.len();
-                self.replace(Rc::new(config));
-                tracing::info!(nodes, "configuration read again");
+                self.take_over(config, now);
                 read(&self.shared).reloaded(true, now);
             }
             Err(Failed { message: error, hint, .. }) => {
@@ -227,8 +223,27 @@ impl Agent {
         }
     }
 
+    fn take_over(&mut self, config: Config, now: Timestamp) {
+        let nodes = config.nodes.len();
+        let before = self.current.world();
+        // Whoever reloads every minute is not to use up the issuer's tokens.
+        if serde_json::to_value(&config).ok() == serde_json::to_value(&*before.config).ok() && !before.is_outdated() {
+            tracing::info!(nodes, "configuration read again: nothing has changed");
+            return;
+        }
+        self.agenda = Agenda::new(&config, now, std::mem::take(&mut self.agenda));
+        read(&self.shared).configure(&config);
+        for node in config.nodes.keys().filter(|node| !same_node(&config, &before.config, node)) {
+            read(&self.shared).forget(node.as_str());
+            self.agenda.begin_anew(node, now);
+        }
+        drop(before);
+        self.replace(Rc::new(config));
+        tracing::info!(nodes, "configuration read again");
+    }
+
     fn replace(&mut self, config: Rc<Config>) {
-        let retired = std::mem::replace(&mut self.world, Rc::new(World::new(config)));
+        let retired = self.current.replace(config);
         self.retired.push(retired);
         self.close_retired();
     }
@@ -257,7 +272,8 @@ impl Agent {
         let logins = async {
             tokio::join!(passes, backups);
             let closed = async { while self.closing.join_next().await.is_some() {} };
-            let worlds = self.retired.iter().chain([&self.world]);
+            let current = self.current.world();
+            let worlds = self.retired.iter().chain([&current]);
             tokio::join!(closed, join_all(worlds.map(|world| world.pass.close())));
         };
         if stop.within(Until::Left, logins).await.is_none() {

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use address::{Address, Proxy, Tls};
+pub use address::{Address, Proxy, Tls, is_loopback};
 pub use backup::{Backup, Compression, Credentials, Database, DatabaseName, Encryption, PgDump, Retention, Role};
 pub use cron::Cron;
 pub use database_url::DatabaseUrl;

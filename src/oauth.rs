@@ -47,6 +47,11 @@ impl AccessToken {
         Some(Self { value, renew_at })
     }
 
+    /// One that somebody else puts there, and may replace.
+    fn read(value: SecretString) -> Option<Self> {
+        Self::new(value, None).map(|token| Self { renew_at: Some(Instant::now() + READ_AGAIN), ..token })
+    }
+
     pub(crate) fn expose(&self) -> &str {
         self.value.expose_secret()
     }
@@ -61,6 +66,9 @@ impl fmt::Debug for AccessToken {
         f.write_str("AccessToken")
     }
 }
+
+/// How long a ready token counts before it is read again.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
@@ -245,7 +253,7 @@ impl TokenSource {
                 sign(unsafe_hs256, &secret)
             }
             Auth::Token(reference) => {
-                AccessToken::new(self.secrets.resolve(reference, deadline).await?, None).ok_or(Error::NotReady)
+                AccessToken::read(self.secrets.resolve(reference, deadline).await?).ok_or(Error::NotReady)
             }
         }
     }
@@ -275,7 +283,7 @@ fn sign(config: &UnsafeHs256, secret: &SecretString) -> Result<AccessToken, Erro
     });
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
     let token = token.map_err(|_| Error::Assertion("HS256"))?;
-    AccessToken::new(token.into(), None).ok_or(Error::Assertion("HS256"))
+    AccessToken::read(token.into()).ok_or(Error::Assertion("HS256"))
 }
 
 #[cfg(test)]

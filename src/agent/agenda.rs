@@ -76,6 +76,8 @@ struct Entry {
     running_since: Option<Timestamp>,
     /// When it was last begun, or done as its traces tell.
     last_at: Option<Timestamp>,
+    /// Whether what runs is for nothing any more.
+    is_void: bool,
     /// Failures in a row.
     failures: u32,
     /// Whether it has to be found out first when it was last done.
@@ -114,6 +116,7 @@ impl Agenda {
                         due_at: later(now, gap.saturating_mul(at)),
                         running_since: None,
                         last_at: None,
+                        is_void: false,
                         failures: 0,
                         is_unknown: true,
                     },
@@ -153,6 +156,9 @@ impl Agenda {
     pub fn ended(&mut self, job: &Job, ended: Ended, now: Timestamp, draw: f64) {
         let Some(entry) = self.jobs.get_mut(job) else { return };
         let started_at = entry.running_since.take().unwrap_or(now);
+        if std::mem::take(&mut entry.is_void) {
+            return;
+        }
         let last_at = if let Ended::NotDue(last) = ended { last.min(now) } else { started_at };
         let next_at = next(&entry.timing, last_at, draw);
         entry.last_at = Some(last_at);
@@ -173,10 +179,14 @@ impl Agenda {
         }
     }
 
-    /// The timing of a job.
-    #[must_use]
-    pub fn timing(&self, job: &Job) -> Option<&Timing> {
-        self.jobs.get(job).map(|entry| &entry.timing)
+    /// Lets all that is done for a node be done anew: its configuration is another.
+    pub fn begin_anew(&mut self, node: &Name, now: Timestamp) {
+        for ((task, _), entry) in self.jobs.iter_mut().filter(|((_, name), _)| name == node) {
+            // What stands in the stores says nothing about another source.
+            entry.is_unknown = *task != Task::Identities;
+            entry.due_at = now;
+            entry.is_void = entry.running_since.is_some();
+        }
     }
 }
 
@@ -252,6 +262,7 @@ mod tests {
             due_at,
             running_since: None,
             last_at: None,
+            is_void: false,
             failures: 0,
             is_unknown: true,
         };

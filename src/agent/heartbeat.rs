@@ -9,7 +9,7 @@ use super::world::World;
 use crate::config::{Address, Heartbeat};
 use crate::error::{Failed, Fault};
 use crate::http::{Exchange, Http};
-use crate::retry::Deadline;
+use crate::retry::{Deadline, retry};
 use crate::secret::Secrets;
 
 /// What is read of the answer.
@@ -33,10 +33,13 @@ pub async fn beat(heartbeat: &Heartbeat, secrets: &Secrets, http: &Http) -> Resu
     let (address, origin) = judged(&url, heartbeat.allow_http)?;
     let client =
         http.client(&address, &heartbeat.tls, heartbeat.proxy.as_ref()).map_err(|error| Failed::from(&error))?;
-    let exchange =
-        Exchange { doing: "calling the heartbeat at", origin: &origin, cap: MAX_BYTES, timeout: deadline.remaining() };
-    let answer = exchange.run_for_head(client.get(url.expose_secret())).await;
-    let answer = answer.map_err(|error| Failed::from(&error))?;
+    // One that is lost would be missed for a whole round.
+    let answer = retry(deadline, "heartbeat", async || {
+        let timeout = deadline.remaining();
+        let exchange = Exchange { doing: "calling the heartbeat at", origin: &origin, cap: MAX_BYTES, timeout };
+        exchange.run_for_head(client.get(url.expose_secret())).await
+    });
+    let answer = answer.await.map_err(|error| Failed::from(&error))?;
     if answer.status.is_success() {
         return Ok(());
     }

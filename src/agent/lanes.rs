@@ -1,11 +1,10 @@
 //! How much is done at once: many passes, one backup, and whoever is slow does not stand in the others' way.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::agenda::{Ended, Task};
 use super::work::Work;
@@ -14,22 +13,25 @@ use crate::config::Name;
 /// Passes at the same time.
 const PASSES: usize = 32;
 
-/// The same for nodes whose last pass failed or took long: they wait for each other, and for nobody else.
-const SLOW_PASSES: usize = 8;
+/// The same for nodes whose last pass failed or took long. They wait for servers nearly all the time: so many of them
+/// get through a thousand nodes, each of which takes its whole deadline of a minute, within ten minutes.
+const SLOW_PASSES: usize = 128;
 
 /// A pass that takes longer is slow.
 const SLOW: Duration = Duration::from_secs(10);
+
+/// Looks into repositories at the same time: whether something is due does not wait for what is.
+const LOOKS: usize = 8;
 
 /// The lanes that work goes through. Whoever waits longest is next.
 pub struct Lanes {
     passes: Semaphore,
     slow_passes: Semaphore,
     slow: RefCell<BTreeSet<Name>>,
+    looks: Semaphore,
     /// What a backup needs of memory does not add up.
     backups: Semaphore,
     checks: Semaphore,
-    /// A node's backup, verification and expiry follow each other.
-    nodes: RefCell<BTreeMap<Name, Rc<Mutex<()>>>>,
 }
 
 impl Default for Lanes {
@@ -38,37 +40,59 @@ impl Default for Lanes {
             passes: Semaphore::new(PASSES),
             slow_passes: Semaphore::new(SLOW_PASSES),
             slow: RefCell::default(),
+            looks: Semaphore::new(LOOKS),
             backups: Semaphore::new(1),
             checks: Semaphore::new(1),
-            nodes: RefCell::default(),
         }
     }
 }
 
 impl Lanes {
-    /// Does it when there is room.
+    /// Does it when there is room, unless it is not due.
     pub async fn run(&self, work: Work) -> Ended {
-        let (task, node) = work.job.clone();
-        if task == Task::Identities {
-            return self.pass(work, node).await;
+        match work.job.0 {
+            Task::Identities => self.pass(work).await,
+            Task::Backup => self.turn(&self.backups, work).await,
+            Task::Verify | Task::Expire => self.turn(&self.checks, work).await,
         }
-        let own = Rc::clone(self.nodes.borrow_mut().entry(node).or_default());
-        let _own = own.lock().await;
-        let lane = if task == Task::Backup { &self.backups } else { &self.checks };
-        let _slot = lane.acquire().await;
-        Box::pin(work.run()).await
     }
 
-    async fn pass(&self, work: Work, node: Name) -> Ended {
+    async fn pass(&self, work: Work) -> Ended {
+        let node = work.job.1.clone();
         let is_slow = self.slow.borrow().contains(&node);
         let _slot = if is_slow { &self.slow_passes } else { &self.passes }.acquire().await;
         let started = Instant::now();
-        let ended = Box::pin(work.run()).await;
+        let ended = match work.not_due().await {
+            Some(last) => Ended::NotDue(last),
+            None => Box::pin(work.run()).await,
+        };
         if ended == Ended::Transient || started.elapsed() > SLOW {
             self.slow.borrow_mut().insert(node);
         } else {
             self.slow.borrow_mut().remove(&node);
         }
         ended
+    }
+
+    async fn turn(&self, lane: &Semaphore, work: Work) -> Ended {
+        let turn = async {
+            let look = self.looks.acquire().await;
+            let not_due = work.not_due().await;
+            drop(look);
+            match not_due {
+                Some(last) => Err(Ended::NotDue(last)),
+                None => Ok(lane.acquire().await),
+            }
+        };
+        let _slot = tokio::select! {
+            biased;
+            // What waits has begun nothing, and begins nothing any more.
+            () = work.stop.told() => return Ended::Settled,
+            turn = turn => match turn {
+                Ok(slot) => slot,
+                Err(ended) => return ended,
+            }
+        };
+        Box::pin(work.run()).await
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -77,7 +77,7 @@ pub async fn serve(listener: TcpListener, shared: Shared, status_for: StatusFor)
             let Some(oldest) = open.pop_front() else { break };
             oldest.abort();
         }
-        let router = router(Arc::clone(&shared), status_for == StatusFor::All || is_local(peer));
+        let router = router(Arc::clone(&shared), status_for, status_for == StatusFor::All || is_local(peer));
         open.push_back(tokio::spawn(async move {
             let _ = tokio::time::timeout(TO_ANSWER, answer(stream, router)).await;
         }));
@@ -86,6 +86,14 @@ pub async fn serve(listener: TcpListener, shared: Shared, status_for: StatusFor)
 
 fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
+}
+
+/// A page in a browser of this machine reaches loopback by a name of its own: then that name is asked for.
+fn is_asked_by_address(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    let url = url::Url::parse(&format!("http://{host}/"));
+    url.is_ok_and(|url| crate::config::is_loopback(&url))
 }
 
 /// One request, one answer.
@@ -99,8 +107,10 @@ async fn answer(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
         .await
 }
 
-fn router(shared: Shared, shows_status: bool) -> Router {
-    let status = move |State(shared): State<Shared>| async move { status(&shared, shows_status) };
+fn router(shared: Shared, status_for: StatusFor, shows_status: bool) -> Router {
+    let status = move |State(shared): State<Shared>, headers: HeaderMap| async move {
+        status(&shared, shows_status && (status_for == StatusFor::All || is_asked_by_address(&headers)))
+    };
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::agenda::{Job, Task};
 use super::sets::Sets;
 use crate::config::Config;
-use crate::error::Failed;
+use crate::error::{Failed, Fault};
 use crate::receipt::NodeReceipt;
 use crate::store::Facts;
 
@@ -160,6 +160,23 @@ impl Status {
         }
     }
 
+    /// Forgets what was known of a node whose configuration is another: only the counts go on.
+    pub fn forget(&mut self, node: &str) {
+        self.stored_since_beat.remove(node);
+        let Some(node) = self.node(node) else { return };
+        let known = std::mem::take(&mut node.identities);
+        node.identities.total = known.total;
+        node.identities.refused = known.refused;
+        let counts = known
+            .stores
+            .into_iter()
+            .map(|(name, store)| (name, StoreStatus { total: store.total, ..StoreStatus::default() }));
+        node.identities.stores = counts.collect();
+        if let Some(backups) = &mut node.backups {
+            (backups.sets, backups.last) = (None, None);
+        }
+    }
+
     fn node(&mut self, node: &str) -> Option<&mut NodeStatus> {
         // One that a reload has taken away meanwhile is not brought back.
         self.nodes.get_mut(node)
@@ -172,7 +189,9 @@ impl Status {
         let outcome = outcome(receipt);
         let failed = receipt.failed.as_ref();
         *status.total.entry(outcome).or_default() += 1;
-        status.refused += u64::from(failed.is_some_and(|failed| failed.fault == crate::error::Fault::Identity));
+        // Also where another store's failure is graver, or the others are enough.
+        let mut failures = receipt.stores.iter().filter_map(|store| store.failed.as_ref()).chain(failed);
+        status.refused += u64::from(failures.any(|failed| failed.fault == Fault::Identity));
         status.last = Some(Last::new(outcome, failed, now));
         status.elapsed_ms = Some(receipt.elapsed_ms);
         for store in &receipt.stores {
@@ -302,7 +321,10 @@ impl BackupStatus {
     fn is_fresh(&self, now: Timestamp) -> bool {
         let Some(objective) = self.objective_seconds else { return true };
         let newest = self.sets.as_ref().and_then(|sets| sets.newest.as_ref());
-        newest.is_some_and(|newest| seconds(newest.snapshot_at, now) <= objective)
+        // One of an hour that is still to come tells nothing.
+        newest.is_some_and(|newest| {
+            seconds(newest.snapshot_at, now) <= objective && seconds(now, newest.snapshot_at) <= 3600.0
+        })
     }
 }
 

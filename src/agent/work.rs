@@ -1,6 +1,7 @@
 //! One job, done: what is called for each task, and what the status learns from it.
 
 use std::rc::Rc;
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,11 +10,11 @@ use tokio::sync::RwLock;
 use super::agenda::{Ended, Job, Task};
 use super::serve::{Shared, read};
 use super::sets::Sets;
-use super::world::World;
+use super::status::Status;
+use super::world::{Current, World};
 use crate::backup::stop::Stop;
 use crate::backup::{self, expire, receipt};
 use crate::command::verify::newest;
-use crate::config::Timing;
 use crate::error::{Failed, Fault};
 use crate::http::Http;
 use crate::receipt::NodeReceipt;
@@ -28,8 +29,8 @@ const TOO_LONG: f64 = 0.8;
 
 /// One job with what it needs.
 pub struct Work {
-    /// Where it is done.
-    pub world: Rc<World>,
+    /// Where it is done: in the world of the moment that it begins, however long it has waited.
+    pub current: Current,
     /// What is known, and told.
     pub shared: Shared,
     /// Held while something is written that must not be half.
@@ -38,52 +39,66 @@ pub struct Work {
     pub stop: Stop,
     /// The task and its node.
     pub job: Job,
-    /// When the task runs.
-    pub timing: Timing,
     /// Whether it has to be found out first if it is due.
     pub is_unknown: bool,
 }
 
 impl Work {
-    /// Does it, unless it is not due.
-    pub async fn run(self) -> Ended {
+    /// When it was last done, where it has to be found out and that is less than an interval ago.
+    pub async fn not_due(&self) -> Option<Timestamp> {
         let (task, node) = &self.job;
-        let Some((subject, http)) = self.world.subject(node) else { return Ended::Settled };
-        if self.is_unknown
-            && let Some(last) = self.last_done(*task, subject).await
-        {
-            tracing::info!(node = node.as_str(), task = task.as_str(), last = last.to_string(), "not due yet");
-            return Ended::NotDue(last);
-        }
+        let world = self.current.world();
+        let (subject, _) = world.subject(node).filter(|_| self.is_unknown)?;
+        let last = self.last_done(&world, *task, subject).await?;
+        tracing::info!(node = node.as_str(), task = task.as_str(), last = last.to_string(), "not due yet");
+        Some(last)
+    }
+
+    /// Does it.
+    pub async fn run(&self) -> Ended {
+        let (task, node) = &self.job;
+        let world = self.current.world();
+        // It may have been taken out while this waited.
+        let Some((subject, http)) = world.subject(node).filter(|_| world.timing(*task).is_some()) else {
+            return Ended::Settled;
+        };
         let failed = match task {
-            Task::Identities => self.sync(subject, http).await,
-            Task::Backup => self.back_up(subject, http).await,
-            Task::Verify => self.verify(subject).await,
-            Task::Expire => self.expire(subject).await,
+            Task::Identities => self.sync(&world, subject, http).await,
+            Task::Backup => self.back_up(&world, subject, http).await,
+            Task::Verify => self.verify(&world, subject).await,
+            Task::Expire => self.expire(&world, subject).await,
         };
         // What functions that have returned left on the stack.
         secret::scrub_stack();
         Ended::from(failed.map(|failed| failed.fault))
     }
 
+    /// What is known, unless the configuration of this node is another by now: that tells nothing about this one.
+    fn known(&self, world: &World) -> Option<MutexGuard<'_, Status>> {
+        let current = self.current.world();
+        current.has_the_same(&self.job.1, world).then(|| read(&self.shared))
+    }
+
     /// When the task was last done, where that is less than an interval ago: told by what it left behind.
-    async fn last_done(&self, task: Task, subject: &Subject) -> Option<Timestamp> {
+    async fn last_done(&self, world: &World, task: Task, subject: &Subject) -> Option<Timestamp> {
         let last = match task {
-            Task::Identities => self.last_stored(subject).await?,
-            Task::Backup => self.look(subject).await?.newest?.snapshot_at,
+            Task::Identities => self.last_stored(world, subject).await?,
+            Task::Backup => self.look(world, subject).await?.newest?.snapshot_at,
             Task::Verify => {
-                let sets = self.look(subject).await?;
+                let sets = self.look(world, subject).await?;
                 // Without a set there is nothing to verify; a backup makes it look again.
                 if sets.newest.is_none() { Timestamp::now() } else { sets.verified_at? }
             }
             // It leaves nothing behind.
             Task::Expire => return None,
         };
-        (super::agenda::next(&self.timing, last, 0.0) > Timestamp::now()).then_some(last)
+        // What is still to come was not written by a clock like ours.
+        let is_recent = last <= soon() && super::agenda::next(&world.timing(task)?, last, 0.0) > Timestamp::now();
+        is_recent.then_some(last)
     }
 
     /// When all of a node's stores last held its identities; nothing if one of them cannot say so.
-    async fn last_stored(&self, subject: &Subject) -> Option<Timestamp> {
+    async fn last_stored(&self, world: &World, subject: &Subject) -> Option<Timestamp> {
         let deadline = Deadline::after(subject.config.identity.deadline.0);
         let mut oldest: Option<(Timestamp, Facts)> = None;
         for store in &subject.stores {
@@ -104,24 +119,27 @@ impl Work {
             }
         }
         let (checked_at, facts) = oldest?;
-        if super::agenda::next(&self.timing, checked_at, 0.0) > Timestamp::now() {
-            read(&self.shared).known_stored(subject.name.as_str(), &facts, checked_at);
+        // However long ago that is: its age is what counts.
+        if let Some(mut status) = self.known(world) {
+            status.known_stored(subject.name.as_str(), &facts, checked_at);
         }
         Some(checked_at)
     }
 
-    async fn sync(&self, subject: &Subject, http: &Http) -> Option<Failed> {
+    async fn sync(&self, world: &World, subject: &Subject, http: &Http) -> Option<Failed> {
         let node = subject.name.as_str();
         tracing::debug!(node, "sync begun");
         let options = Options { wait: None, dry_run: false, accept: Accept::Stored };
         let receipt = node_pass(http, subject, &options, &self.writing).await;
-        self.synced(&receipt);
+        self.synced(world, &receipt);
         receipt.failed
     }
 
-    fn synced(&self, receipt: &NodeReceipt) {
+    fn synced(&self, world: &World, receipt: &NodeReceipt) {
         let node = receipt.node.as_str();
-        read(&self.shared).synced(receipt, Timestamp::now());
+        if let Some(mut status) = self.known(world) {
+            status.synced(receipt, Timestamp::now());
+        }
         let Some(failed) = &receipt.failed else {
             tracing::info!(node, elapsed_ms = receipt.elapsed_ms, "identities are stored");
             return;
@@ -137,37 +155,31 @@ impl Work {
         }
     }
 
-    async fn back_up(&self, subject: &Subject, http: &Http) -> Option<Failed> {
+    async fn back_up(&self, world: &World, subject: &Subject, http: &Http) -> Option<Failed> {
         let node = subject.name.as_str();
         let started = Instant::now();
         tracing::info!(node, "backup begun");
-        let taken = backup::take_one(&self.world.config, subject, http, self.world.pass.secrets(), &self.stop).await;
+        let taken = backup::take_one(&world.config, subject, http, world.pass.secrets(), &self.stop).await;
         let receipt = match taken {
             Ok(manifest) => receipt::NodeReceipt::published(&manifest),
             Err(error) => receipt::NodeReceipt::failed(node, &error),
         };
-        read(&self.shared).backed_up(node, receipt.outcome, receipt.failed.as_ref(), Timestamp::now());
+        if let Some(mut status) = self.known(world) {
+            status.backed_up(node, receipt.outcome, receipt.failed.as_ref(), Timestamp::now());
+        }
         match &receipt.failed {
-            None => self.published(node, &receipt, started.elapsed()),
+            None => published(world, node, &receipt, started.elapsed()),
             Some(failed) => tell(node, None, "there is no new backup set", failed),
         }
-        self.look(subject).await;
+        if !self.stop.is_told() {
+            self.look(world, subject).await;
+        }
         receipt.failed
     }
 
-    fn published(&self, node: &str, receipt: &receipt::NodeReceipt, took: Duration) {
-        let set = receipt.set.map(|set| set.to_string());
-        tracing::info!(node, set, elapsed_s = took.as_secs(), "backup set published");
-        let interval = self.timing.longest();
-        if took > interval.mul_f64(TOO_LONG) {
-            let (took, interval) = (took.as_secs(), interval.as_secs());
-            tracing::warn!(node, took, interval, "a backup takes over 80 % of its interval: no second try fits in");
-        }
-    }
-
-    async fn verify(&self, subject: &Subject) -> Option<Failed> {
+    async fn verify(&self, world: &World, subject: &Subject) -> Option<Failed> {
         let node = subject.name.as_str();
-        let newest = newest(&self.world.config, subject, self.world.pass.secrets()).await;
+        let newest = newest(&world.config, subject, world.pass.secrets()).await;
         let (outcome, failed) = match newest {
             Ok((set, failed)) => {
                 tracing::info!(node, set = set.set.to_string(), result = set.result.as_str(), "backup set verified");
@@ -176,21 +188,29 @@ impl Work {
             Err(failed) => ("failed", Some(failed)),
         };
         if let Some(failed) = &failed {
-            tell(node, None, "the newest backup set is not verified", failed);
+            let is_open = failed.fault == Fault::Undecided;
+            let what = if is_open {
+                "the newest backup set is not wholly decided"
+            } else {
+                "the newest backup set is not verified"
+            };
+            tell(node, None, what, failed);
         }
-        read(&self.shared).verified(node, outcome);
-        self.look(subject).await;
+        if let Some(mut status) = self.known(world) {
+            status.verified(node, outcome);
+        }
+        self.look(world, subject).await;
         failed
     }
 
-    async fn expire(&self, subject: &Subject) -> Option<Failed> {
+    async fn expire(&self, world: &World, subject: &Subject) -> Option<Failed> {
         let node = subject.name.as_str();
         let backup = subject.config.backup.as_ref()?;
         let options = expire::Options { dry_run: false, yes: false };
-        let failed = match backup::repository_of(&self.world.config, subject)? {
+        let failed = match backup::repository_of(&world.config, subject)? {
             Err(error) => Some(Failed::from(&error)),
             Ok(repository) => {
-                let signers = backup::signers(&self.world.config, subject);
+                let signers = backup::signers(&world.config, subject);
                 let configured = expire::Configured { backup, signers };
                 let receipt = expire::run(&repository, node, configured, options, Timestamp::now()).await;
                 let removed = receipt.sets.iter().filter(|set| set.outcome == "removed").count();
@@ -201,17 +221,21 @@ impl Work {
         if let Some(failed) = &failed {
             tell(node, None, "retention is not applied", failed);
         }
-        read(&self.shared).expired(node, if failed.is_some() { "failed" } else { "done" });
-        self.look(subject).await;
+        if let Some(mut status) = self.known(world) {
+            status.expired(node, if failed.is_some() { "failed" } else { "done" });
+        }
+        self.look(world, subject).await;
         failed
     }
 
     /// What the repository holds now; what cannot be seen leaves what was known.
-    async fn look(&self, subject: &Subject) -> Option<Sets> {
+    async fn look(&self, world: &World, subject: &Subject) -> Option<Sets> {
         let node = subject.name.as_str();
-        match Sets::look(&self.world, subject).await? {
+        match Sets::look(world, subject).await? {
             Ok(sets) => {
-                read(&self.shared).seen(node, sets.clone());
+                if let Some(mut status) = self.known(world) {
+                    status.seen(node, sets.clone());
+                }
                 Some(sets)
             }
             Err(failed) => {
@@ -219,6 +243,16 @@ impl Work {
                 None
             }
         }
+    }
+}
+
+fn published(world: &World, node: &str, receipt: &receipt::NodeReceipt, took: Duration) {
+    let set = receipt.set.map(|set| set.to_string());
+    tracing::info!(node, set, elapsed_s = took.as_secs(), "backup set published");
+    let interval = world.timing(Task::Backup).map(|timing| timing.longest()).unwrap_or_default();
+    if took > interval.mul_f64(TOO_LONG) {
+        let (took, interval) = (took.as_secs(), interval.as_secs());
+        tracing::warn!(node, took, interval, "a backup takes over 80 % of its interval: no second try fits in");
     }
 }
 

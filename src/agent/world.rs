@@ -1,12 +1,40 @@
 //! One configuration with everything that is open for it: clients, logins, tokens. Replaced as a whole.
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::config::{Config, Name, Reference};
+use super::agenda::Task;
+use crate::config::{Config, Name, Reference, Timing};
 use crate::http::Http;
 use crate::sync::{Pass, Subject};
+
+/// The world in force, wherever it is asked for.
+#[derive(Clone)]
+pub struct Current(Rc<RefCell<Rc<World>>>);
+
+impl Current {
+    /// This one.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        Self(Rc::new(RefCell::new(Rc::new(world))))
+    }
+
+    /// The one in force.
+    #[must_use]
+    pub fn world(&self) -> Rc<World> {
+        Rc::clone(&self.0.borrow())
+    }
+
+    /// Puts another in its place, which takes over what only this one has; returns the one before.
+    #[must_use]
+    pub fn replace(&self, config: Rc<Config>) -> Rc<World> {
+        let world = World::new(config);
+        world.pass.secrets().take_over(self.0.borrow().pass.secrets());
+        self.0.replace(Rc::new(world))
+    }
+}
 
 /// The configuration in force, and what is open for it.
 pub struct World {
@@ -36,11 +64,23 @@ impl World {
         Self { pass: Pass::lasting(&config), config, files }
     }
 
-    /// True where a file that connections are built from is another than when this was opened: certificates and
-    /// kubeconfigs. Secrets are read at each use anyway.
+    /// True where a file is another than when this was opened that connections or credentials are made from once:
+    /// certificates, kubeconfigs, the clouds' own. The configuration's secrets are read at each use anyway.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         self.files.iter().any(|(path, seen)| stamp(path) != *seen)
+    }
+
+    /// When a task runs; nothing where it is not scheduled.
+    #[must_use]
+    pub fn timing(&self, task: Task) -> Option<Timing> {
+        self.config.schedule.tasks().find(|(key, _)| *key == task.as_str()).map(|(_, timing)| timing)
+    }
+
+    /// True where this node has the same source, stores and repository in both.
+    #[must_use]
+    pub fn has_the_same(&self, node: &Name, other: &Self) -> bool {
+        std::ptr::eq(self, other) || same_node(&self.config, &other.config, node)
     }
 
     /// A node of it.
@@ -50,6 +90,19 @@ impl World {
     }
 }
 
+/// True where a node of two configurations comes from the same source and goes to the same places.
+#[must_use]
+pub fn same_node(one: &Config, other: &Config, node: &Name) -> bool {
+    let whole = |config: &Config| {
+        let node = config.nodes.get(node)?;
+        let stores: Vec<_> = node.identity.stores.iter().map(|store| config.stores.get(store)).collect();
+        let repository = node.backup.as_ref().map(|backup| config.repositories.get(&backup.repository));
+        serde_json::to_value((node, stores, repository)).ok()
+    };
+    whole(one) == whole(other)
+}
+
+/// Files that connections and credentials are made from, and that nobody looks at again at each use.
 fn connection_files(config: &Config) -> Vec<PathBuf> {
     let is_read_once = |key: &str| {
         [".ca_file", ".client_cert_file", ".client_key_file", ".kubeconfig"].iter().any(|end| key.ends_with(end))
@@ -60,15 +113,42 @@ fn connection_files(config: &Config) -> Vec<PathBuf> {
         Reference::Secret(_) => None,
     });
     let mut files: Vec<PathBuf> = files.collect();
-    // Those that no key names: a pod's own CA, the user's kubeconfig.
-    if let Some(list) = std::env::var_os("KUBECONFIG") {
-        files.extend(std::env::split_paths(&list));
+    // Those that no key names: the clouds' own, a pod's, the user's, and the system's authorities.
+    for name in NAMED_BY {
+        files.extend(std::env::var_os(name).iter().flat_map(std::env::split_paths));
     }
+    if let Some(home) = std::env::var_os("HOME") {
+        files.extend(IN_HOME.iter().map(|file| Path::new(&home).join(file)));
+    }
+    files.extend(AUTHORITIES.iter().map(PathBuf::from));
     files.push(crate::store::IN_CLUSTER_CA.into());
     files.sort_unstable();
     files.dedup();
     files
 }
+
+/// Variables that name such files.
+const NAMED_BY: [&str; 7] = [
+    "KUBECONFIG",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "AZURE_CLIENT_CERTIFICATE_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// Where they lie otherwise.
+const IN_HOME: [&str; 4] =
+    [".kube/config", ".aws/credentials", ".aws/config", ".config/gcloud/application_default_credentials.json"];
+
+/// Where systems keep the authorities that they trust.
+const AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let file = path.metadata().ok()?;

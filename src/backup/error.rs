@@ -62,6 +62,9 @@ pub enum Error {
     /// Others wait for the locks of our dump.
     #[error("{database}: gave way, as others have waited for more than {}: {}", crate::config::Period(*after), waiting(waiters))]
     GaveWay { database: String, after: Duration, waiters: Vec<Waiter> },
+    /// Nothing moves any more.
+    #[error("{database}: the dump has stood still for {}", crate::config::Period(super::progress::PATIENCE))]
+    Stalled { database: String },
     /// The folder belongs to another participant's sets.
     #[error("{node}/node.json says that this folder holds sets of {stored}, the database is {found}'s")]
     AnotherParticipant { node: String, stored: String, found: String },
@@ -129,6 +132,7 @@ impl Failure for Error {
             Self::AnotherParticipant { .. } => Fault::Identity,
             Self::StandbyLags { .. }
             | Self::GaveWay { .. }
+            | Self::Stalled { .. }
             | Self::LockLost
             | Self::Interrupted
             | Self::Vanished { .. }
@@ -168,6 +172,9 @@ impl Failure for Error {
             }
             Self::AnotherParticipant { .. } => {
                 "two clusters must not share a node's name; after a reset of the network use another `url` prefix, or move the node's folder away".into()
+            }
+            Self::Stalled { .. } => {
+                "is the container frozen, or does the server's storage hang? its log, and `pg_stat_activity`, tell".into()
             }
             Self::LockLost => "is this machine suspended, or cut off from the repository? see `lock_expiry`".into(),
             Self::Interrupted => "run it again: nothing of it is left that counts".into(),

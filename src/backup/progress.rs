@@ -15,6 +15,27 @@ const LINE: Duration = Duration::from_secs(10);
 /// Between two looks of the bar.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How long a dump may stand still. One part of the largest size may take half an hour, and be sent twice.
+pub const PATIENCE: Duration = Duration::from_hours(1);
+
+/// Returns once neither the dump nor what becomes of it has moved for [`PATIENCE`]: a frozen container, storage that
+/// hangs below a server that still answers. Nothing else would ever end it.
+pub async fn stalled(progress: &Progress) {
+    still(|| (progress.plain_bytes(), progress.stored_bytes())).await;
+}
+
+async fn still(seen: impl Fn() -> (u64, u64)) {
+    let mut ticks = interval_at(Instant::now() + LINE, LINE);
+    let mut moved = (seen(), Instant::now());
+    while moved.1.elapsed() < PATIENCE {
+        ticks.tick().await;
+        let now = seen();
+        if now != moved.0 {
+            moved = (now, Instant::now());
+        }
+    }
+}
+
 /// Shows how far a dump is until it is dropped. `size` is the database's, in bytes: what is written is about as much.
 pub async fn show(progress: &Progress, node: &str, database: &str, size: u64) {
     if std::io::stderr().is_terminal() && !log::is_json() {
@@ -79,6 +100,17 @@ fn eta(plain_bytes: u64, size: u64, bytes_per_second: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dump_that_moves_now_and_then_is_left_alone_and_one_that_stands_still_is_not() {
+        let started = Instant::now();
+        // It moves for two hours, once in three quarters of one.
+        let seen = || (started.elapsed().as_secs().min(2 * 3600) / (45 * 60), 7);
+        still(seen).await;
+        let took = started.elapsed();
+        let last_move = Duration::from_mins(90);
+        assert!(took >= last_move + PATIENCE && took <= last_move + PATIENCE + LINE * 2, "{took:?}");
+    }
 
     #[test]
     fn rate_and_time_left_follow_from_what_was_written() {

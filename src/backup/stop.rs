@@ -54,6 +54,12 @@ impl Stop {
         stop
     }
 
+    /// True once somebody wants the run to end.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.0.initialized()
+    }
+
     /// Wishes it.
     pub fn tell(&self) {
         let _ = self.0.set(Instant::now());

@@ -249,6 +249,7 @@ impl Turn<'_> {
             error = self.watch(&mut held.session, &mut held.again, application, &progress) => Err(error),
             error = self.lease_ends() => Err(error),
             () = progress::show(&progress, self.run.name.as_str(), database, size) => Ok(()),
+            () = progress::stalled(&progress) => Err(Error::Stalled { database: database.to_owned() }),
             () = self.lock.lost() => Err(Error::LockLost),
             () = self.run.stop.told() => Err(Error::Interrupted),
         }

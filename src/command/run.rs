@@ -11,6 +11,7 @@ use crate::agent::{Agent, serve};
 use crate::cli::Cli;
 use crate::config::{self, Config};
 use crate::error::{Failed, Fault};
+use crate::sync::told_to_end;
 
 /// Runs until it is told to end.
 #[must_use]
@@ -27,7 +28,13 @@ fn serve_until_told(path: &Path) -> Result<(), Failed> {
         return Err(bounds::nothing_scheduled());
     }
     let bounds = Bounds::of(&config);
-    protect(&config, &made(bounds::folders(&config)), bounds::runs_commands(&config))?;
+    let wanted = bounds::folders(&config);
+    let folders = made(wanted.clone());
+    for folder in wanted.iter().filter(|folder| !folders.contains(folder)) {
+        let folder = folder.display().to_string();
+        tracing::warn!(folder, "this folder is not there and cannot be made: mount it, and start the daemon anew");
+    }
+    protect(&config, &folders, bounds::runs_commands(&config))?;
     let runtime = runtime()?;
     let served = runtime.block_on(LocalSet::new().run_until(serve(path, config, bounds)));
     // A thread that waits for a name server or a disk may do so for longer than a process that was told to end has.
@@ -36,7 +43,8 @@ fn serve_until_told(path: &Path) -> Result<(), Failed> {
 }
 
 async fn serve(path: &Path, config: Config, bounds: Bounds) -> Result<(), Failed> {
-    // Before anything is said to be up: a signal that comes early is not lost.
+    // Before anything is said to be up: no signal is lost that comes early.
+    let ended = told_to_end();
     let hangups = signal(SignalKind::hangup()).map_err(|_| {
         Failed::new(
             Fault::Transient,
@@ -51,7 +59,7 @@ async fn serve(path: &Path, config: Config, bounds: Bounds) -> Result<(), Failed
     let status_for = config.server.status;
     let agent = Agent::new(path.to_owned(), config, bounds);
     let answering = tokio::spawn(serve::serve(listener, agent.shared(), status_for));
-    agent.run(hangups).await;
+    agent.run(hangups, ended).await;
     answering.abort();
     Ok(())
 }

@@ -43,6 +43,15 @@ impl Secrets {
         vault.secret(path, field, deadline).await.map_err(|error| Error::Vault(Box::new(error)))
     }
 
+    /// Takes over what can be had only once, from those of an earlier configuration: secret ids that were unwrapped.
+    pub fn take_over(&self, earlier: &Self) {
+        for (name, vault) in &self.vaults {
+            if let Some(earlier) = earlier.vaults.get(name) {
+                vault.take_over(earlier);
+            }
+        }
+    }
+
     /// Gives back every token of its own.
     pub async fn close(&self) {
         for vault in self.vaults.values() {

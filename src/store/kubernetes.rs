@@ -10,9 +10,10 @@ mod metadata;
 mod patch;
 mod rights;
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -33,27 +34,32 @@ use patch::Target;
 /// and the API server counts neither its name nor the annotations in, so none of it is set aside.
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// How long what describes the cluster counts before it is read again: a kubeconfig names further files.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+
 /// A Secret for each node, in one namespace of one cluster.
 pub struct ClusterSecret {
     name: String,
     config: KubernetesStore,
     http: Arc<Http>,
-    client: OnceCell<Rc<Client>>,
+    client: RefCell<Option<(Instant, Rc<Client>)>>,
 }
 
 impl ClusterSecret {
     /// The store of this configuration; nothing is asked yet.
     #[must_use]
     pub fn new(name: &str, config: &KubernetesStore, http: Arc<Http>) -> Self {
-        Self { name: name.to_owned(), config: config.clone(), http, client: OnceCell::new() }
+        Self { name: name.to_owned(), config: config.clone(), http, client: RefCell::default() }
     }
 
-    fn client(&self) -> Result<&Rc<Client>, Reason> {
-        if let Some(client) = self.client.get() {
+    fn client(&self) -> Result<Rc<Client>, Reason> {
+        let known = self.client.borrow().clone();
+        if let Some((_, client)) = known.filter(|(built_at, _)| built_at.elapsed() < READ_AGAIN) {
             return Ok(client);
         }
         let client = Rc::new(Client::new(Cluster::load(&self.config, &self.http)?));
-        Ok(self.client.get_or_init(|| client))
+        self.client.replace(Some((Instant::now(), Rc::clone(&client))));
+        Ok(client)
     }
 
     fn secret(&self, place: Place<'_>) -> String {
@@ -158,7 +164,7 @@ impl ClusterSecret {
         };
         let name = self.secret(place);
         let target = self.target(&name);
-        rights::look(self.client()?, target, is_there, deadline).await
+        rights::look(&*self.client()?, target, is_there, deadline).await
     }
 }
 

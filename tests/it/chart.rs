@@ -3,6 +3,7 @@
 mod alerts;
 mod matrix;
 mod modes;
+mod monitoring;
 mod network;
 mod parent;
 mod pods;

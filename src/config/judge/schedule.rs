@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::document::Findings;
-use super::super::{BackupTiming, Config, Cron, Period, Timing};
+use super::super::{BackupTiming, Config, Cron, Period, Store, Timing, VaultAuth};
 use super::judge_period;
 
 /// More often than this, an issuer's quota and the node are what suffers.
@@ -20,6 +20,7 @@ pub(super) fn judge(config: &Config, findings: &mut Findings) {
     for (task, timing) in schedule.tasks() {
         judge_timing(&timing, &format!("schedule.{task}"), findings);
     }
+    judge_unwrapped(config, findings);
     if let Some(timing) = &schedule.identities {
         let message = "each pass asks the node for its keys, and may take a token from the issuer";
         judge_haste(timing, HURRIED_IDENTITIES, "schedule.identities", message, findings);
@@ -67,6 +68,25 @@ fn judge_timing(timing: &Timing, path: &str, findings: &mut Findings) {
             format!("a turn that is late by up to `{jitter}` is later than the next one, `{stretch}` on"),
             format!("make it shorter than `{stretch}`: a tenth of it spreads well"),
         );
+    }
+}
+
+/// What is unwrapped once has to be kept by whoever logs in more than once.
+fn judge_unwrapped(config: &Config, findings: &mut Findings) {
+    if config.schedule.tasks().next().is_none() {
+        return;
+    }
+    for (name, store) in &config.stores {
+        if let Store::Vault(vault) = store
+            && let VaultAuth::Approle { wrapped: true, .. } = vault.auth
+        {
+            findings.warning(
+                &format!("stores.{name}.vault.auth.approle.wrapped"),
+                "`run` keeps the secret id in memory for as long as it lives: it can be unwrapped only once, and a start \
+                 anew needs a new one",
+                "log in by `kubernetes` or `cert`, or let `idkeep sync` be started by a timer",
+            );
+        }
     }
 }
 

@@ -22,6 +22,18 @@ pub(super) fn judge(config: &Config, findings: &mut Findings) {
     }
     if let Some(heartbeat) = &config.heartbeat {
         judge_heartbeat(heartbeat, findings);
+        judge_caller(config, findings);
+    }
+}
+
+/// Only identities that are stored lead to a call.
+fn judge_caller(config: &Config, findings: &mut Findings) {
+    if config.schedule.identities.is_none() && config.schedule.tasks().next().is_some() {
+        findings.warning(
+            "heartbeat",
+            "`run` calls it once all identities were stored, and they are not scheduled",
+            "add `schedule.identities`; `idkeep sync` over all nodes calls it too",
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! Logging in: one token for all nodes, renewed or replaced when it runs out, given back at the end.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,21 +28,17 @@ const READ_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Session {
     state: Mutex<State>,
+    unwrapped: RefCell<Unwrapped>,
 }
+
+/// A secret id can be unwrapped once, and may be needed for more than one login, of a later session too.
+type Unwrapped = Rc<RefCell<Option<SecretString>>>;
 
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    /// A secret id can be unwrapped once, and may be needed for more than one login.
-    unwrapped: Option<SecretString>,
     /// A login that is under way. It outlives whoever waits for it: its token has to be given back too.
-    attempt: Option<Local<'static, Attempted>>,
-}
-
-/// What one login came to.
-struct Attempted {
-    unwrapped: Option<SecretString>,
-    result: Result<Token, Error>,
+    attempt: Option<Local<'static, Result<Token, Error>>>,
 }
 
 struct Token {
@@ -84,6 +81,11 @@ impl Token {
 }
 
 impl Session {
+    /// Takes over a secret id that another session has unwrapped, or does at this moment.
+    pub(super) fn take_over(&self, earlier: &Self) {
+        self.unwrapped.replace(Rc::clone(&earlier.unwrapped.borrow()));
+    }
+
     /// Makes a call with the token at hand. A 403 because the token has run out is answered by one new login.
     pub(super) async fn call(
         &self,
@@ -118,7 +120,7 @@ impl Session {
                 return Ok(value);
             }
         }
-        log_in(&mut state, client, deadline).await
+        self.log_in(&mut state, client, deadline).await
     }
 
     async fn replace(
@@ -135,7 +137,27 @@ impl Session {
         }
         // It lives if it only may not look itself up.
         let _ = give_back(client, dead).await;
-        log_in(&mut state, client, deadline).await
+        self.log_in(&mut state, client, deadline).await
+    }
+
+    async fn log_in(&self, state: &mut State, client: &Rc<Client>, deadline: Deadline) -> Result<SecretString, Error> {
+        let token: Token = retry(deadline, "login", async || -> Result<Token, Error> {
+            let begin = || -> Local<'static, Result<Token, Error>> {
+                let (client, unwrapped) = (Rc::clone(client), Rc::clone(&self.unwrapped.borrow()));
+                Box::pin(async move { log_in_once(&client, &unwrapped, deadline).await })
+            };
+            let result = state.attempt.get_or_insert_with(begin).await;
+            state.attempt = None;
+            result
+        })
+        .await?;
+        if http::HeaderValue::from_str(token.value.expose_secret()).is_err() {
+            return Err(Error::BadToken { origin: client.origin.clone() });
+        }
+        tracing::debug!(origin = client.origin, "logged in to the store");
+        let value = token.value.clone();
+        state.token = Some(token);
+        Ok(value)
     }
 
     /// How long the token can be made to live if that is `wanted`; `None` for one that is renewed for ever.
@@ -200,12 +222,13 @@ impl Session {
     /// Gives back a token of our own, so that leases do not pile up.
     pub(super) async fn revoke(&self, client: &Client) {
         let mut state = self.state.lock().await;
-        state.unwrapped = None;
         if let Some(attempt) = state.attempt.take()
-            && let Ok(Attempted { result: Ok(token), .. }) = tokio::time::timeout(FAREWELL, attempt).await
+            && let Ok(Ok(token)) = tokio::time::timeout(FAREWELL, attempt).await
         {
             state.token = Some(token);
         }
+        // Wiped, unless a later session has it.
+        self.unwrapped.take();
         let Some(token) = state.token.take().filter(|token| token.is_own) else { return };
         match give_back(client, &token.value).await {
             Ok(answer) if answer.status.is_success() => tracing::debug!("store token revoked"),
@@ -247,31 +270,11 @@ async fn give_back(client: &Client, token: &SecretString) -> Result<Answer, Erro
     request.send("revoking the token at", Deadline::after(FAREWELL)).await
 }
 
-async fn log_in(state: &mut State, client: &Rc<Client>, deadline: Deadline) -> Result<SecretString, Error> {
-    let token: Token = retry(deadline, "login", async || -> Result<Token, Error> {
-        let State { unwrapped, attempt, .. } = &mut *state;
-        let begin = || -> Local<'static, Attempted> { Box::pin(begin(Rc::clone(client), unwrapped.clone(), deadline)) };
-        let attempted = attempt.get_or_insert_with(begin).await;
-        state.attempt = None;
-        state.unwrapped = attempted.unwrapped;
-        attempted.result
-    })
-    .await?;
-    if http::HeaderValue::from_str(token.value.expose_secret()).is_err() {
-        return Err(Error::BadToken { origin: client.origin.clone() });
-    }
-    tracing::debug!(origin = client.origin, "logged in to the store");
-    let value = token.value.clone();
-    state.token = Some(token);
-    Ok(value)
-}
-
-async fn begin(client: Rc<Client>, mut unwrapped: Option<SecretString>, deadline: Deadline) -> Attempted {
-    let result = log_in_once(&client, &mut unwrapped, deadline).await;
-    Attempted { unwrapped, result }
-}
-
-async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline: Deadline) -> Result<Token, Error> {
+async fn log_in_once(
+    client: &Client,
+    known: &RefCell<Option<SecretString>>,
+    deadline: Deadline,
+) -> Result<Token, Error> {
     match &client.config().auth {
         VaultAuth::Token(reference) => Ok(Token {
             value: secret::resolve_local(reference).map_err(|source| unreadable(client, source))?,
@@ -289,6 +292,10 @@ async fn log_in_once(client: &Client, known: &mut Option<SecretString>, deadline
             let mut body = json!({"role_id": role_id, "secret_id": secret_id.expose_secret()});
             let result = post(client, "approle", mount, &body, deadline).await;
             wipe(&mut body);
+            if matches!(result, Err(Error::LoginRefused { .. })) {
+                // It was revoked or has run out: the next try looks for a new one.
+                known.take();
+            }
             result
         }
         VaultAuth::Kubernetes { role, mount, token_file } => {
@@ -358,7 +365,7 @@ async fn post(
 
 /// The secret id inside a wrapping token, after a look at who wrapped it.
 async fn unwrapped(
-    known: &mut Option<SecretString>,
+    known: &RefCell<Option<SecretString>>,
     reference: &crate::config::SecretRef,
     mount: &str,
     client: &Client,
@@ -372,7 +379,7 @@ async fn unwrapped(
     struct Unwrapped {
         secret_id: SecretString,
     }
-    if let Some(secret_id) = known {
+    if let Some(secret_id) = &*known.borrow() {
         return Ok(secret_id.clone());
     }
     let wrapping = secret::resolve_local(reference).map_err(|source| unreadable(client, source))?;
@@ -399,7 +406,8 @@ async fn unwrapped(
     match answer.status.as_u16() {
         200 => {
             let secret_id = client::data::<Unwrapped>(&answer.body).ok_or_else(gone)?.secret_id;
-            Ok(known.insert(secret_id).clone())
+            known.replace(Some(secret_id.clone()));
+            Ok(secret_id)
         }
         400 | 403 | 404 => Err(gone()),
         _ => Err(client.refusal(&answer, "unwrapping the secret id at", "sys/wrapping/unwrap")),

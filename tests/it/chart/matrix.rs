@@ -1,5 +1,7 @@
 //! Every example in every mode, with and without everything that can be turned on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::{examples, scheduled};
@@ -65,8 +67,9 @@ fn all() -> Vec<Rendered> {
 fn every_example_is_rendered_in_every_mode_without_fault_and_keeps_its_configuration() {
     let rendered = all();
     assert!(rendered.len() >= 54);
-    let configs: std::collections::BTreeMap<String, String> = examples().into_iter().collect();
-    let mut checked = std::collections::BTreeSet::new();
+    let configs: BTreeMap<String, String> = examples().into_iter().collect();
+    let mut checked = BTreeSet::new();
+    let mut tried = BTreeSet::new();
     for one in &rendered {
         one.assert_good();
         assert_is_verbatim(one, &configs[one.name.split(',').next().unwrap()]);
@@ -78,7 +81,7 @@ fn every_example_is_rendered_in_every_mode_without_fault_and_keeps_its_configura
         for (name, pod) in one.pods() {
             let complaints = super::pods::complaints(pod);
             assert!(complaints.is_empty(), "{}: {name}: {complaints:#?}", one.name);
-            assert_commands_are_known(pod);
+            assert_commands_are_known(pod, &mut tried);
         }
         let names = one.manifests.iter().map(|manifest| (&manifest["kind"], &manifest["metadata"]["name"]));
         let mut names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
@@ -109,12 +112,16 @@ fn assert_is_verbatim(rendered: &Rendered, written: &str) {
 }
 
 /// The arguments are ones that the program takes, and its configuration lies where it looks for it.
-fn assert_commands_are_known(pod: &Value) {
+fn assert_commands_are_known(pod: &Value, tried: &mut BTreeSet<Vec<String>>) {
     for container in containers(pod) {
         assert!(container["command"].is_null(), "the image says what runs");
         let words: Vec<&str> =
             container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
         assert!(words.starts_with(&["--log-format", "json", "--log-level", "info"]), "{words:?}");
+        if tried.insert(words.iter().map(|word| (*word).to_owned()).collect()) {
+            // No file: 78. What it does not understand would be 64.
+            Idkeep::new().expect(78, &[&words[..], &["--config", "/nowhere/idkeep.yaml"]].concat());
+        }
         let mounts = container["volumeMounts"].as_array().unwrap();
         assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/idkeep"), "{mounts:?}");
     }

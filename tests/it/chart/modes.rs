@@ -145,6 +145,22 @@ fn a_daemon_listens_where_it_is_told_and_has_no_probes_where_they_cannot_reach_i
     assert!(elsewhere.config().contains("status: all"), "{}", elsewhere.config());
 }
 
+/// What Kubernetes takes as the name of a CronJob (52), of a Job and of a label's value (63).
+#[test]
+fn names_stay_short_enough_whatever_they_are_made_of() {
+    let long = "n".repeat(39);
+    let others = format!("fullnameOverride: {long}-{long}\ncronjob: {{expire: {{enabled: true}}}}");
+    let cases = ["cronjob", "job"].map(|mode| Case::new(mode, values(mode, &others, &example("backups.yaml"))));
+    for rendered in render(cases.into()) {
+        rendered.assert_good();
+        for manifest in &rendered.manifests {
+            let name = manifest["metadata"]["name"].as_str().unwrap();
+            let limit = if manifest["kind"] == "CronJob" { 52 } else { 63 };
+            assert!(name.len() <= limit && !name.contains("--") && !name.ends_with('-'), "{name}");
+        }
+    }
+}
+
 #[test]
 fn whoever_dumps_over_a_connection_gets_the_image_that_has_pg_dump() {
     let digest = format!("sha256:{}", "a".repeat(64));

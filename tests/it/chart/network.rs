@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::json;
+use url::Url;
 
 use super::{example, examples, scheduled};
-use crate::support::chart::{Case, render, render_one, values};
+use crate::support::backup::Node;
+use crate::support::chart::{Case, Rendered, render, render_one, values};
 use crate::support::dump::Dump;
+use crate::support::idkeep::Idkeep;
 use crate::support::parts::tool;
+use crate::support::s3::S3;
 use crate::support::scenario::Scenario;
 
 /// What each example talks to, read by hand.
@@ -68,32 +72,70 @@ fn every_form_of_an_address_has_its_port() {
     }
 }
 
-/// The positive control: what the pass is known to talk to is among what was seen.
-#[test]
-fn a_pass_connects_to_nothing_that_the_policy_does_not_allow() {
-    let scenario = Scenario::new(5101);
-    let rendered = render_one(values("cronjob", "", &scenario.yaml()));
-    let config = scenario.idkeep.file("rendered.yaml", rendered.config().as_bytes());
-    let trace = scenario.idkeep.path("trace");
+/// The ports that a run of the rendered configuration connects to, with those of its children.
+fn connected(idkeep: &Idkeep, rendered: &Rendered, command: &str, environment: &[(&str, &str)]) -> BTreeSet<u64> {
+    let config = idkeep.file("rendered.yaml", rendered.config().as_bytes());
+    let trace = idkeep.path("trace");
     let output = Command::new(tool("strace"))
         .args(["-f", "-e", "trace=connect,sendto,sendmsg", "-o"])
         .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_idkeep"))
-        .args(["--log-format", "json", "sync"])
+        .args(["--log-format", "json", command])
         .env_clear()
         .env("IDKEEP_CONFIG", config)
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    scenario.assert_stored(&Dump::fresh(5101));
-    let seen = ports_of(&std::fs::read_to_string(trace).unwrap());
-    let port = |address: &str| u64::from(url::Url::parse(address).unwrap().port().unwrap());
-    let known = [port(&scenario.validator.endpoint()), port(&scenario.issuer.url()), port(&scenario.bao.address)];
-    assert!(seen.is_superset(&BTreeSet::from(known)), "{seen:?} should have {known:?}");
-    let mut allowed = BTreeSet::from_iter(rendered.egress_ports());
-    allowed.insert(53);
+    ports_of(&std::fs::read_to_string(trace).unwrap())
+}
+
+fn port(address: &str) -> u64 {
+    u64::from(Url::parse(address).unwrap().port().unwrap())
+}
+
+/// Everything that was seen is allowed; and what it is known to talk to was seen, or nothing would be proven.
+fn assert_allowed(rendered: &Rendered, seen: &BTreeSet<u64>, known: &[u64]) {
+    let known = BTreeSet::from_iter(known.iter().copied());
+    assert!(seen.is_superset(&known), "{seen:?} should have {known:?}");
+    let allowed = BTreeSet::from_iter(rendered.egress_ports().into_iter().chain([53]));
     assert!(seen.is_subset(&allowed), "{seen:?} are not all of {allowed:?}");
-    assert_eq!(allowed, BTreeSet::from(known).union(&BTreeSet::from([53])).copied().collect(), "and no port is spare");
+    // 443 is the cloud's own, for a bucket's credentials.
+    let spare: Vec<_> = allowed.difference(&known).filter(|port| ![53, 443].contains(*port)).collect();
+    assert!(spare.is_empty(), "nothing needs {spare:?}");
+}
+
+#[test]
+fn a_pass_connects_to_nothing_that_the_policy_does_not_allow() {
+    let scenario = Scenario::new(5101);
+    let rendered = render_one(values("cronjob", "", &scenario.yaml()));
+    let seen = connected(&scenario.idkeep, &rendered, "sync", &[]);
+    scenario.assert_stored(&Dump::fresh(5101));
+    let known =
+        [&scenario.validator.endpoint(), &scenario.issuer.url(), &scenario.bao.address].map(|address| port(address));
+    assert_allowed(&rendered, &seen, &known);
+}
+
+#[test]
+fn a_backup_connects_to_nothing_that_the_policy_does_not_allow() {
+    let mut node = Node::new(5103);
+    let bucket = S3::shared().bucket();
+    node.url = format!("s3://{}/prefix", bucket.name);
+    node.repository = vec![format!("endpoint: {}", bucket.s3.endpoint()), "allow_http: true".into()];
+    node.configure();
+    node.scenario.idkeep.sync(0);
+    let rendered = render_one(values("cronjob", "", &node.yaml()));
+    let environment = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "synthetic")];
+    let seen = connected(node.idkeep(), &rendered, "backup", &environment);
+    assert!(bucket.keys().iter().any(|key| key.ends_with("/manifest.json")), "no set was published");
+    let database = port(&node.cluster.url("validator"));
+    assert!(seen.contains(&database) && seen.contains(&port(&bucket.s3.endpoint())), "{seen:?}");
+    // It shares the configuration with `sync`, whose addresses it does not all need.
+    let scenario = &node.scenario;
+    let others =
+        [&scenario.validator.endpoint(), &scenario.issuer.url(), &scenario.bao.address].map(|address| port(address));
+    let all = BTreeSet::from_iter(seen.iter().copied().chain(others));
+    assert_allowed(&rendered, &all, &Vec::from_iter(all.iter().copied().filter(|port| *port != 53)));
 }
 
 /// The ports in `sin_port=htons(N)` and `sin6_port=…`; 0 is how libc asks the kernel for a route, and sends nothing.

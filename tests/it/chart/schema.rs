@@ -55,6 +55,8 @@ fn a_misspelt_key_and_a_wrong_value_are_refused_by_name() {
         ("cronjob: {identities: {shedule: '0 * * * *'}}", config.clone(), "shedule"),
         ("secrets: [{name: oauth, secret: b}]", config.clone(), "secrets"),
         ("image: {digest: latest}", config.clone(), "digest"),
+        ("files: {idkeep.yaml: a}", config.clone(), "idkeep.yaml"),
+        ("files: {a/b: a}", config.clone(), "a/b"),
         ("serviceAccount: {annotations: {a: 1}}", config.clone(), "annotations"),
         ("", config.replace("endpoint:", "endpiont:"), "endpiont"),
         ("", config.replace("party_hint: acme-validator-1", "party_hint: [a]"), "party_hint"),
@@ -77,7 +79,14 @@ fn a_mode_that_there_is_not_is_refused() {
 
 #[test]
 fn the_chart_without_values_says_what_is_missing() {
-    let rendered = render(vec![Case::new("", "{}")]).remove(0);
+    let rendered = render(vec![Case::new("", "{}").linted()]).remove(0);
+    assert!(rendered.lint.is_empty(), "{:?}", rendered.lint);
     let error = rendered.error.expect("a chart without a configuration is rendered");
     assert!(error.contains("config is missing"), "{error}");
+}
+
+#[test]
+fn the_chart_installs_the_version_that_it_comes_with() {
+    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder().join("Chart.yaml")).unwrap()).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
