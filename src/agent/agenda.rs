@@ -130,20 +130,34 @@ impl Agenda {
     /// Takes what is due, the longest overdue first; each with whether it is to be found out first whether it is due.
     /// What was taken is not due again before it has ended.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<(Job, bool)> {
-        let mut due: Vec<_> = self.jobs.iter_mut().filter(|(_, entry)| entry.is_due(now)).collect();
+        let due = self.jobs.iter().filter(|(job, entry)| entry.is_due(now) && !self.waits(job));
         // Of what is due at once the tasks keep their order: a set is taken before it is verified.
-        due.sort_by_key(|((task, _), entry)| (*task, entry.due_at));
-        let take = |(job, entry): (&Job, &mut Entry)| {
+        let mut due: Vec<_> = due.map(|(job, entry)| (job.0, entry.due_at, job.clone())).collect();
+        due.sort_unstable();
+        let take = |(_, _, job): (Task, Timestamp, Job)| {
+            let entry = self.jobs.get_mut(&job)?;
             entry.running_since = Some(now);
-            (job.clone(), entry.is_unknown)
+            Some((job, entry.is_unknown))
         };
-        due.into_iter().map(take).collect()
+        due.into_iter().filter_map(take).collect()
     }
 
     /// When something is due next, of what does not run.
     #[must_use]
     pub fn next_at(&self) -> Option<Timestamp> {
-        self.jobs.values().filter(|entry| entry.running_since.is_none()).map(|entry| entry.due_at).min()
+        let ready = self.jobs.iter().filter(|(job, entry)| entry.running_since.is_none() && !self.waits(job));
+        ready.map(|(_, entry)| entry.due_at).min()
+    }
+
+    /// True while another job of the node was never done or looked at: verified is what was taken then, and nothing
+    /// expires before that.
+    fn waits(&self, (task, node): &Job) -> bool {
+        let is_open = |task| self.jobs.get(&(task, node.clone())).is_some_and(|entry| entry.is_unknown);
+        match task {
+            Task::Identities | Task::Backup => false,
+            Task::Verify => is_open(Task::Backup),
+            Task::Expire => is_open(Task::Backup) || is_open(Task::Verify),
+        }
     }
 
     /// When this job is due; nothing while it runs.
@@ -298,6 +312,24 @@ mod tests {
         agenda.take_due(at(200));
         agenda.ended(&job(), Ended::NotDue(at(90_000)), at(200), 0.0);
         assert_eq!(agenda.due_at(&job()), Some(at(800)));
+    }
+
+    #[test]
+    fn at_first_a_set_is_taken_then_verified_and_only_then_does_anything_expire() {
+        let tasks = [Task::Expire, Task::Verify, Task::Backup];
+        let jobs = tasks.map(|task| {
+            let entry = agenda(&every(60, 0), &["a"]).jobs.remove(&job()).unwrap();
+            ((task, name("a")), entry)
+        });
+        let mut agenda = Agenda { jobs: jobs.into() };
+        for task in [Task::Backup, Task::Verify, Task::Expire] {
+            assert_eq!(agenda.next_at(), Some(at(0)));
+            assert_eq!(agenda.take_due(at(1)), [((task, name("a")), true)]);
+            assert_ne!(agenda.next_at(), Some(at(0)), "what waits wakes nobody");
+            agenda.ended(&(task, name("a")), Ended::Settled, at(1), 0.0);
+        }
+        // From then on each has its own turn: one that is always late keeps no other from its own.
+        assert_eq!(agenda.take_due(at(61)).len(), 3);
     }
 
     #[test]
