@@ -4,8 +4,11 @@ use super::{EVERY_SECOND, SELDOM, alone, goes_on, scheduled};
 use crate::backup::faults::{hold, wait_for_the_dump_to_wait};
 use crate::support::backup::Node;
 use crate::support::daemon::{Daemon, ENDED, WELL, passes};
+use crate::support::dump::Dump;
 use crate::support::fleet::Fleet;
 use crate::support::metrics::Metrics;
+use crate::support::scenario::AUDIENCE;
+use crate::support::validator::Validator;
 
 const FREE_PORT: &str = "server: {listen: 127.0.0.1:0}\n";
 
@@ -88,12 +91,14 @@ fn another_interval_counts_from_the_next_pass_on() {
 
 #[test]
 fn many_reloads_leave_no_token_and_no_file_open() {
-    let scenario = alone(842, EVERY_SECOND);
+    let mut scenario = alone(842, EVERY_SECOND);
     let before = scenario.bao.tokens();
     let daemon = Daemon::start(&scenario.idkeep);
     goes_on(&daemon, &scenario.node);
     let open = daemon.descriptors();
-    for _ in 0..10 {
+    for jitter in 1..=10 {
+        // One that is the same as before would not be taken over at all.
+        scenario.top(&format!("schedule: {{identities: {{every: 1s, jitter: {jitter}00ms}}}}"));
         daemon.reload("done");
     }
     goes_on(&daemon, &scenario.node);
@@ -110,11 +115,12 @@ fn many_reloads_leave_no_token_and_no_file_open() {
 fn a_reload_in_mid_pass_lets_the_pass_end() {
     use crate::support::server::Gate;
     use crate::support::validator::Answer;
-    let scenario = scheduled(843, SELDOM);
+    let mut scenario = scheduled(843, SELDOM);
     let gate = Gate::closed();
     scenario.validator.script([Answer::Held(gate.clone())]);
     let daemon = Daemon::start(&scenario.idkeep);
     scenario.validator.server().wait_for_requests(1);
+    scenario.top("schedule: {identities: {every: 2h}}");
     daemon.reload("done");
     gate.open();
     daemon.wait_for_passes(&scenario.node, &["written"], 1);
@@ -156,6 +162,8 @@ fn a_reload_in_mid_backup_lets_the_backup_end() {
     let lock = hold(&node);
     let daemon = Daemon::start(node.idkeep());
     wait_for_the_dump_to_wait(&node);
+    node.scenario.top("schedule: {backups: {every: 2h}}");
+    node.configure();
     daemon.reload("done");
     drop(lock);
     let published = [("node", node.name()), ("outcome", "published")];
@@ -163,4 +171,24 @@ fn a_reload_in_mid_backup_lets_the_backup_end() {
     daemon.stop();
     assert_eq!(node.whole().len(), 1);
     assert_eq!(node.cluster.sessions("idkeep/"), 0);
+}
+
+/// What was known of the one before says nothing about this one.
+#[test]
+fn a_node_that_is_another_is_begun_anew() {
+    let scenario = scheduled(846, SELDOM);
+    let daemon = Daemon::start(&scenario.idkeep);
+    daemon.wait_for_passes(&scenario.node, &["written"], 1);
+    let other = Dump::fresh(847);
+    let settings = Validator::trusting(&scenario.issuer.jwks_uri(), None).audience(AUDIENCE);
+    let validator = settings.user(&scenario.issuer.subject()).dump(&other.json()).start();
+    let yaml = scenario.yaml().replace(&scenario.validator.endpoint(), &validator.endpoint());
+    std::fs::write(scenario.idkeep.path("idkeep.yaml"), yaml).unwrap();
+    daemon.reload("done");
+    daemon.wait_for_metrics("the other participant to be refused", |metrics| {
+        (metrics.count("idkeep_sync_refused_total", &[("node", &scenario.node)]) == 1).then_some(())
+    });
+    daemon.wait_for_readyz("", 503);
+    assert_eq!(scenario.versions(), 1);
+    scenario.assert_stored(&scenario.dump);
 }
