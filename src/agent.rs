@@ -116,7 +116,7 @@ impl Agent {
                 Some(joined) = self.passes.join_next_with_id() => self.ended(&joined),
                 Some(joined) = self.backups.join_next_with_id() => self.ended(&joined),
                 Some(_) = self.closing.join_next() => {}
-                Some(_) = self.beating.join_next() => self.close_retired(),
+                Some(_) = self.beating.join_next() => self.tidy(),
                 () = tokio::time::sleep(nap) => {}
             }
         }
@@ -182,7 +182,16 @@ impl Agent {
         if job.0 == Task::Identities {
             self.beat(now);
         }
+        self.tidy();
+    }
+
+    /// Lets go of what nobody uses at this moment.
+    fn tidy(&mut self) {
         self.close_retired();
+        if self.jobs.is_empty() && self.beating.is_empty() {
+            self.current.world().pass.rest();
+            crate::secret::scrub_stack();
+        }
     }
 
     /// Calls the heartbeat where all is well, beside everything else: one that hangs keeps nobody waiting.

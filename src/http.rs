@@ -128,6 +128,11 @@ impl Http {
         Self { is_forgetful: true, ..Self::default() }
     }
 
+    /// Lets go of every client: each holds authorities, and its certificate's key, as they were.
+    pub fn rest(&self) {
+        self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
     /// The client for this address.
     pub fn client(&self, address: &Address, tls: &Tls, proxy: Option<&Proxy>) -> Result<Client, Error> {
         let route = Route::of(address, proxy);

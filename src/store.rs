@@ -155,6 +155,9 @@ pub trait Store {
     fn probe<'a>(&'a self, place: Place<'a>, deadline: Deadline) -> Local<'a, Result<Vec<Note>, Error>>;
     /// Gives back what was borrowed: tokens of its own.
     fn close(&self) -> Local<'_, ()>;
+    /// Lets go of what the next pass makes anew: clients with the keys of their certificates, credentials that do not
+    /// run out. Called while no pass uses the store; unexpired tokens may stay.
+    fn rest(&self) {}
 }
 
 /// The store of this configuration; none where this build lacks it, which the configuration's check refuses.

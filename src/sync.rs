@@ -183,6 +183,15 @@ impl Pass {
         self.subjects.iter().map(|subject| (subject, &*self.http))
     }
 
+    /// Lets go of what the next pass makes anew. Nothing may be under way.
+    pub fn rest(&self) {
+        self.http.rest();
+        for store in &self.stores {
+            store.rest();
+        }
+        self.secrets.rest();
+    }
+
     /// Gives back the tokens of stores and of whatever else was logged in to.
     pub async fn close(&self) {
         close(&self.stores, &self.secrets).await;

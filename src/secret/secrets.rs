@@ -52,6 +52,13 @@ impl Secrets {
         }
     }
 
+    /// Lets go of what the next use makes anew.
+    pub fn rest(&self) {
+        for vault in self.vaults.values() {
+            vault.rest();
+        }
+    }
+
     /// Gives back every token of its own.
     pub async fn close(&self) {
         for vault in self.vaults.values() {

@@ -235,4 +235,8 @@ impl Store for SecretsManager {
     fn close(&self) -> Local<'_, ()> {
         Box::pin(self.session.forget())
     }
+
+    fn rest(&self) {
+        self.session.rest();
+    }
 }

@@ -9,7 +9,8 @@ mod tags;
 mod versions;
 mod way;
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -32,22 +33,23 @@ pub struct KeyVault {
     name: String,
     config: AzureStore,
     http: Arc<Http>,
-    client: OnceCell<Client>,
+    client: RefCell<Option<Rc<Client>>>,
 }
 
 impl KeyVault {
     /// The store of this configuration; nothing is asked yet.
     #[must_use]
     pub fn new(name: &str, config: &AzureStore, http: Arc<Http>) -> Self {
-        Self { name: name.to_owned(), config: config.clone(), http, client: OnceCell::new() }
+        Self { name: name.to_owned(), config: config.clone(), http, client: RefCell::default() }
     }
 
-    fn client(&self) -> Result<&Client, Reason> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+    fn client(&self) -> Result<Rc<Client>, Reason> {
+        if let Some(client) = &*self.client.borrow() {
+            return Ok(Rc::clone(client));
         }
-        let client = Client::new(&self.config, &self.http)?;
-        Ok(self.client.get_or_init(|| client))
+        let client = Rc::new(Client::new(&self.config, &self.http)?);
+        self.client.replace(Some(Rc::clone(&client)));
+        Ok(client)
     }
 
     fn secret(&self, place: Place<'_>) -> String {
@@ -183,5 +185,9 @@ impl Store for KeyVault {
     /// Tokens of Azure cannot be given back; they go with the pass.
     fn close(&self) -> Local<'_, ()> {
         Box::pin(async {})
+    }
+
+    fn rest(&self) {
+        self.client.take();
     }
 }

@@ -286,4 +286,8 @@ impl Store for SecretManager {
             self.client.take();
         })
     }
+
+    fn rest(&self) {
+        self.client.take();
+    }
 }

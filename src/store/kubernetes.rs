@@ -213,4 +213,8 @@ impl Store for ClusterSecret {
     fn close(&self) -> Local<'_, ()> {
         Box::pin(async {})
     }
+
+    fn rest(&self) {
+        self.client.take();
+    }
 }

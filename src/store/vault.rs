@@ -10,7 +10,7 @@ mod metadata;
 mod read;
 mod rights;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,9 @@ pub struct Vault {
     name: String,
     config: VaultStore,
     http: Arc<Http>,
-    client: OnceCell<Rc<Client>>,
+    client: RefCell<Option<Rc<Client>>>,
+    /// Whether there may be something to give back.
+    was_used: Cell<bool>,
     session: Session,
     /// The mount was seen to be of version 2.
     is_kv2: Cell<bool>,
@@ -164,7 +166,8 @@ impl Vault {
             name: name.to_owned(),
             config: config.clone(),
             http,
-            client: OnceCell::new(),
+            client: RefCell::default(),
+            was_used: Cell::default(),
             session: Session::default(),
             is_kv2: Cell::default(),
         }
@@ -177,12 +180,14 @@ impl Vault {
         }
     }
 
-    fn client(&self) -> Result<&Rc<Client>, Error> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+    fn client(&self) -> Result<Rc<Client>, Error> {
+        if let Some(client) = &*self.client.borrow() {
+            return Ok(Rc::clone(client));
         }
         let client = Rc::new(Client::new(&self.config, &self.http)?);
-        Ok(self.client.get_or_init(|| client))
+        self.client.replace(Some(Rc::clone(&client)));
+        self.was_used.set(true);
+        Ok(client)
     }
 
     fn path(&self, kind: &str, place: Place<'_>) -> String {
@@ -191,7 +196,7 @@ impl Vault {
     }
 
     async fn read_metadata(&self, place: Place<'_>, deadline: Deadline) -> Result<Metadata, Error> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let path = self.path("metadata", place);
         let doing = "reading the metadata of";
         let answer = self
@@ -222,7 +227,7 @@ impl Vault {
         after: u64,
         deadline: Deadline,
     ) -> Result<u64, StoreError> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let path = self.path("data", place);
         let doing = "writing";
         if after == 0 {
@@ -259,7 +264,7 @@ impl Vault {
         custom_metadata: &[(String, String)],
         deadline: Deadline,
     ) -> Result<(), Error> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let path = self.path("metadata", place);
         let doing = "writing the facts of";
         let map: serde_json::Map<_, _> =
@@ -401,10 +406,14 @@ impl Store for Vault {
 
     fn close(&self) -> Local<'_, ()> {
         Box::pin(async move {
-            if let Some(client) = self.client.get() {
-                self.session.revoke(client).await;
+            if let (true, Ok(client)) = (self.was_used.get(), self.client()) {
+                self.session.revoke(&client).await;
             }
         })
+    }
+
+    fn rest(&self) {
+        self.client.take();
     }
 }
 

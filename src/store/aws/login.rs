@@ -63,6 +63,15 @@ impl Session {
         *self.state.lock().await = None;
     }
 
+    /// Forgets credentials that do not run out: whoever replaces them does so behind our back.
+    pub(super) fn rest(&self) {
+        if let Ok(mut state) = self.state.try_lock()
+            && matches!(&*state, Some((_, None)))
+        {
+            *state = None;
+        }
+    }
+
     fn region(&self) -> Region {
         Region::new(self.config.region.clone())
     }

@@ -43,7 +43,7 @@ impl Vault {
     /// Reads a path that makes credentials (`database/creds/ROLE`).
     pub async fn lease(&self, path: &str, deadline: Deadline) -> Result<Lease, Error> {
         const DOING: &str = "asking for credentials at";
-        let client = self.client()?;
+        let client = &self.client()?;
         let path = path.trim_matches('/');
         // Each try makes a user: one whose answer is lost lives until its lease ends, so the tries are few.
         let answer = retry(deadline, "credentials", async || {
@@ -82,7 +82,7 @@ impl Vault {
 
     /// How long our token, and with it every lease, can be made to live if that is `wanted`; `None` for ever.
     pub async fn token_life(&self, wanted: Duration, deadline: Deadline) -> Result<Option<Duration>, Error> {
-        self.session.prolong(self.client()?, wanted, deadline).await
+        self.session.prolong(&self.client()?, wanted, deadline).await
     }
 
     /// When the token has to be renewed next, so that it does not take its leases with it.
@@ -92,7 +92,7 @@ impl Vault {
 
     /// Renews the token if that is due.
     pub async fn keep_token(&self, deadline: Deadline) -> Result<(), Error> {
-        self.session.keep(self.client()?, deadline).await
+        self.session.keep(&self.client()?, deadline).await
     }
 
     async fn about_lease(
@@ -102,7 +102,7 @@ impl Vault {
         body: &serde_json::Value,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let body = bytes::Bytes::from(body.to_string());
         retry(deadline, "lease", async || {
             let send = async |token: &_| client.post(path).token(token).body(body.clone()).send(doing, deadline).await;

@@ -101,7 +101,7 @@ struct VersionInfo {
 impl Vault {
     /// Reads one field of the secret at an API path; tried again until the deadline where that may help.
     pub async fn secret(&self, path: &str, field: &str, deadline: Deadline) -> Result<SecretString, Unread> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let path = path.trim_matches('/');
         let at = || format!("{}/v1/{path}", client.origin);
         let answer = retry(deadline, "secret", async || {

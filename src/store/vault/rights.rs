@@ -74,7 +74,7 @@ const WRITING: &[&str] = &["create", "update", "patch", "root", "sudo"];
 impl Vault {
     /// What the token may do on these paths; `None` where the server does not say.
     pub(super) async fn capabilities(&self, paths: &[&str], deadline: Deadline) -> Result<Option<Rights>, Error> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let body = bytes::Bytes::from(json!({ "paths": paths }).to_string());
         let doing = "asking for the rights on";
         let path = paths.first().copied().unwrap_or_default();
@@ -147,7 +147,7 @@ impl Vault {
     /// whose parameters are not allowed is denied (403) before the key that no server takes makes it invalid (400).
     /// Each parameter is as it is stored, so that even a server that took it would change nothing of it.
     async fn other_parameters(&self, path: &str, stored: &Metadata, deadline: Deadline) -> Result<Option<Note>, Error> {
-        let client = self.client()?;
+        let client = &self.client()?;
         let doing = "asking for the parameters that are allowed at";
         let after = if stored.deletes_by_itself() { stored.delete_version_after.as_str() } else { "0s" };
         let mut custom = stored.custom_metadata.clone().unwrap_or_default();
