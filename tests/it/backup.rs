@@ -4,7 +4,7 @@ mod consistent;
 mod credentials;
 mod exec;
 pub(crate) mod faults;
-mod hostile;
+pub(crate) mod hostile;
 mod live;
 mod majors;
 mod order;

@@ -1,16 +1,24 @@
 //! The daemon: what it does when, what it lives through, what it answers, and how it ends.
 
 mod backups;
+mod calls;
+mod changed;
 mod ending;
 mod heartbeat;
+mod hosts;
 mod http;
 mod lasting;
 mod memory;
+mod planted;
+mod queued;
+mod refused;
 mod reload;
 mod rotation;
 mod schedule;
 mod secrecy;
+mod start;
 mod storm;
+mod unwrapped;
 
 use std::time::{Duration, Instant};
 

@@ -11,14 +11,14 @@ use crate::support::parts;
 use crate::support::postgres;
 
 /// Puts a manifest there as of that set, whoever asked for it.
-fn plant(node: &Node, set: &str, manifest: &[u8]) {
+pub(crate) fn plant(node: &Node, set: &str, manifest: &[u8]) {
     let folder = node.folder().join(set);
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("manifest.json"), manifest).unwrap();
 }
 
 /// The set's own folder copied to another place, with a manifest to match.
-fn forge(node: &Node, from: &str, to: &str) {
+pub(crate) fn forge(node: &Node, from: &str, to: &str) {
     let mut manifest = node.manifest(from);
     manifest["set"] = json!(to);
     plant(node, to, manifest.to_string().as_bytes());

@@ -106,7 +106,7 @@ fn sign(node: &mut Node) -> Secrets {
     ssh_key_of("signing key", &path)
 }
 
-pub(super) fn ssh_keygen(path: &Path) {
+pub(crate) fn ssh_keygen(path: &Path) {
     let mut command = Command::new(tool("ssh-keygen"));
     let made = command.args(["-q", "-t", "ed25519", "-N", "", "-C", "idkeep", "-f"]).arg(path).output().unwrap();
     assert!(made.status.success(), "{made:?}");

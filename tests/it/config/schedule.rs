@@ -254,7 +254,8 @@ fn a_node_whose_sets_nothing_takes_is_a_warning() {
     let says = "`one`: there is a `backup`, and the daemon takes no sets; add `backups: {every: 3h}`";
     is_unwise(&[(&backups, "")], "schedule:", says);
     // A daemon that does nothing for identities may be there for expiry alone.
-    is_fine(&[(&backups, ""), (&format!("  identities: {IDENTITIES}\n"), "")]);
+    let heartbeat = &GOOD[GOOD.find("heartbeat:\n").unwrap()..];
+    is_fine(&[(&backups, ""), (&format!("  identities: {IDENTITIES}\n"), ""), (heartbeat, "")]);
     let [backup, _] = parts();
     let one = &GOOD["nodes:\n".len()..GOOD.find("stores:\n  vault").unwrap()];
     let two = one.replace("  one:", "  two:").replace("&acme\n", "*acme\n");
@@ -272,6 +273,31 @@ fn expiry_without_verification_is_a_warning() {
     is_unwise(&[(VERIFY, "  verify: {cron: '0 0 * * sun'}\n")], "verify: {cron", &format!("{says}; verify more often"));
     is_fine(&[(VERIFY, ""), (EXPIRE, "")]);
     is_fine(&[(VERIFY, "  verify: {every: 6d}\n")]);
+}
+
+/// What a daemon unwraps it holds for as long as it lives, and the next one has nothing to unwrap.
+#[test]
+fn a_secret_id_that_is_unwrapped_once_is_unwise_for_a_daemon() {
+    let login = "{kubernetes: {role: idkeep, token_file: /nowhere/service-account}}";
+    let wrapped = "{approle: {role_id: r, secret_id: {file: /nowhere/secret-id}, wrapped: true}}";
+    let says = "it can be unwrapped only once, and a start anew needs a new one; log in by `kubernetes` or `cert`";
+    is_unwise(&[(login, wrapped)], "wrapped: true", says);
+    is_fine(&[(login, &wrapped.replace(", wrapped: true", ""))]);
+    // Where `sync` alone runs, it is unwrapped by each.
+    let whole = &GOOD[GOOD.find("schedule:\n").unwrap()..GOOD.find("server:").unwrap()];
+    is_fine(&[(login, wrapped), (whole, "")]);
+}
+
+#[test]
+fn a_heartbeat_that_no_pass_leads_to_is_unwise() {
+    let identities = format!("  identities: {IDENTITIES}\n");
+    let says = "`run` calls it once all identities were stored, and they are not scheduled; add `schedule.identities`";
+    is_unwise(&[(&identities, "")], "heartbeat:", says);
+    let heartbeat = &GOOD[GOOD.find("heartbeat:\n").unwrap()..];
+    is_fine(&[(&identities, ""), (heartbeat, "")]);
+    // Without a schedule it is called by `sync`.
+    let whole = &GOOD[GOOD.find("schedule:\n").unwrap()..GOOD.find("server:").unwrap()];
+    is_fine(&[(whole, "")]);
 }
 
 #[test]

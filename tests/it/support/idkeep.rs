@@ -355,8 +355,12 @@ impl Collected {
     }
 }
 
-/// Whether one of its threads waits in write(1, …) or writev(1, …).
 fn is_writing_to_stdout(pid: u32) -> bool {
+    is_writing_to(pid, 1)
+}
+
+/// Whether one of its threads waits in write(2) or writev(2) to this descriptor.
+pub fn is_writing_to(pid: u32, descriptor: u8) -> bool {
     let (write, writev) = if cfg!(target_arch = "aarch64") { ("64", "66") } else { ("1", "20") };
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
@@ -365,6 +369,7 @@ fn is_writing_to_stdout(pid: u32) -> bool {
     calls.into_iter().any(|call| {
         let mut words = call.split_whitespace();
         let number = words.next();
-        (number == Some(write) || number == Some(writev)) && words.next() == Some("0x1")
+        let is_write = number == Some(write) || number == Some(writev);
+        is_write && words.next().is_some_and(|word| word == format!("{descriptor:#x}"))
     })
 }
