@@ -138,8 +138,9 @@ impl Agent {
         }
         drop(world);
         for (job, is_unknown) in due {
-            // One that a reload took away and another brought back may still be at it: its end is this one's too.
+            // One that a reload took away and another brought back may still be at it, in a world that is gone.
             if self.jobs.values().any(|running| *running == job) {
+                self.agenda.waits_for_another(&job);
                 continue;
             }
             let work = Work {

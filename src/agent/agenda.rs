@@ -193,6 +193,13 @@ impl Agenda {
         }
     }
 
+    /// What runs under this name was begun for a node that is gone: once it has ended, this one begins.
+    pub fn waits_for_another(&mut self, job: &Job) {
+        if let Some(entry) = self.jobs.get_mut(job) {
+            entry.is_void = true;
+        }
+    }
+
     /// Lets all that is done for a node be done anew: its configuration is another.
     pub fn begin_anew(&mut self, node: &Name, now: Timestamp) {
         for ((task, _), entry) in self.jobs.iter_mut().filter(|((_, name), _)| name == node) {

@@ -2,8 +2,10 @@
 
 use super::{EVERY_SECOND, goes_on, scheduled};
 use crate::support::daemon::{Daemon, ENDED, WELL, passes};
+use crate::support::fleet::Fleet;
 use crate::support::metrics::Metrics;
 use crate::support::openbao::writer_policy;
+use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::scenario::{AUDIENCE, Scenario};
 use crate::support::server::Gate;
 use crate::support::validator::{Answer, Validator};
@@ -82,6 +84,34 @@ fn second(scenario: &Scenario) -> String {
          auth: {{token: {{file: {file:?}}}}}\n",
         scenario.bao.address
     )
+}
+
+/// Its pass of before goes on meanwhile, and says nothing about the node that has come back.
+#[test]
+fn a_node_that_comes_back_as_another_is_stored_though_its_old_pass_is_still_under_way() {
+    let mut fleet = Fleet::new(2);
+    let top = format!("{DAILY}\nserver: {{listen: 127.0.0.1:0}}\n");
+    fleet.configure(&["deadline: 60s", "timeout: 60s"], &top);
+    let gate = Gate::closed();
+    fleet.members[1].validator.script([Answer::Held(gate.clone())]);
+    let daemon = Daemon::start(&fleet.idkeep);
+    daemon.wait_for_readyz(&format!("?node={}", fleet.members[0].name), 200);
+    fleet.members[1].validator.server().wait_for_requests(1);
+    fleet.configured = 0..1;
+    fleet.configure(&["deadline: 60s", "timeout: 60s"], &top);
+    daemon.reload("done");
+    // The same app under another address.
+    let other = FaultProxy::before(fleet.members[1].validator.server().address, Fault::None);
+    let _old = std::mem::replace(&mut fleet.members[1].proxy, other);
+    fleet.configured = 0..2;
+    fleet.configure(&["deadline: 60s", "timeout: 60s"], &top);
+    daemon.reload("done");
+    let name = &fleet.members[1].name;
+    assert_eq!(daemon.get(&format!("/readyz?node={name}")).text(), format!("{name}: not stored yet\n"));
+    gate.open();
+    daemon.wait_for_readyz("", 200);
+    assert_eq!(fleet.members[1].validator.identity_requests().len(), 2);
+    assert_eq!(passes(&daemon.metrics(), &fleet.members[0].name, ENDED), 1);
 }
 
 /// Whoever reloads each minute is not to use up the issuer's tokens.
