@@ -14,6 +14,7 @@ use crate::support::idkeep::{Idkeep, Signal};
 use crate::support::memory::forms;
 use crate::support::metrics::promtool;
 use crate::support::parts::tool;
+use crate::support::proxy;
 use crate::support::validator::Answer;
 use crate::support::wait_for;
 
@@ -131,6 +132,30 @@ fn metrics_are_read_by_prometheus_and_have_every_name_that_was_promised() {
     let now = jiff::Timestamp::now().as_second() as f64;
     let last = metrics.value("idkeep_sync_last_success_timestamp_seconds", &node).unwrap();
     assert!((now - 600.0..=now + 1.0).contains(&last), "{last}, and now is {now}");
+}
+
+#[test]
+fn a_store_that_is_not_needed_and_fails_is_counted_and_leaves_the_node_ready() {
+    let mut scenario = scheduled(873, EVERY_SECOND);
+    let down = proxy::refused();
+    scenario.config.stores = "[vault, down]".into();
+    scenario.config.more_stores = format!(
+        "  down:\n    vault:\n      address: http://{down}\n      allow_http: true\n      \
+         path: canton/{{node}}/identities\n      auth: {{token: {{file: {:?}}}}}\n",
+        scenario.idkeep.secret_file("down-token", b"s.nothing")
+    );
+    scenario.identity("deadline: 2s");
+    scenario.identity("require: any");
+    let daemon = Daemon::start(&scenario.idkeep);
+    goes_on(&daemon, &scenario.node);
+    let metrics = daemon.metrics();
+    let count = |store, outcome| {
+        let labels = [("node", scenario.node.as_str()), ("store", store), ("outcome", outcome)];
+        metrics.count("idkeep_store_write_total", &labels)
+    };
+    assert_eq!((count("vault", "written"), count("vault", "failed"), count("down", "written")), (1, 0, 0));
+    assert!(count("down", "failed") >= 1, "{}", metrics.text);
+    assert_eq!(passes(&metrics, &scenario.node, &["failed"]), 0, "{}", metrics.text);
 }
 
 /// A counter that begins with its first event has no increase there, and no alert is raised by it.
