@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::status::{BackupStatus, Counts, IdentityStatus, NodeStatus, Status};
+use super::status::{BackupStatus, Counts, IdentityStatus, Status};
 
 /// Every metric of this instant.
 #[must_use]
@@ -91,47 +91,47 @@ fn identities(page: &mut Page, status: &Status) {
     }
 }
 
+const BACKUP_COUNTERS: [Counter; 3] = [
+    ("idkeep_backup_total", "Runs for a set.", |status| &status.total, &["published", "rejected", "failed"]),
+    (
+        "idkeep_verify_total",
+        "Verifications of the newest set; `failed` could not look.",
+        |status| &status.verified,
+        &["pass", "warn", "unknown", "fail", "failed"],
+    ),
+    ("idkeep_expire_total", "Expiries of sets.", |status| &status.expired, &["done", "failed"]),
+];
+
+const BACKUP_GAUGES: [Gauge<BackupStatus>; 5] = [
+    (
+        "idkeep_backup_last_success_timestamp_seconds",
+        "When the newest set's first snapshot was taken, the validator's.",
+        |status| Some(unix(status.newest()?.snapshot_at)),
+    ),
+    ("idkeep_backup_offset_lag", "The participant's ledger end less what the validator had ingested.", |status| {
+        #[expect(clippy::cast_precision_loss, reason = "a difference of offsets")]
+        Some(status.newest()?.offset_lag? as f64)
+    }),
+    ("idkeep_backup_objective_seconds", "The age at which the newest set is too old.", |status| {
+        status.objective_seconds
+    }),
+    ("idkeep_backup_pruning_retention_seconds", "What the gap between two sets must stay below.", |status| {
+        status.pruning_retention_seconds
+    }),
+    ("idkeep_verify_last_success_timestamp_seconds", "When a set last passed verification.", |status| {
+        status.sets.as_ref()?.verified_at.map(unix)
+    }),
+];
+
 fn backups(page: &mut Page, status: &Status, now: Timestamp) {
-    let with_backups = |(name, node): (&'_ String, &'_ NodeStatus)| node.backups.as_ref().map(|_| name.clone());
-    let names: Vec<String> = status.nodes.iter().filter_map(with_backups).collect();
-    let nodes = || names.iter().filter_map(|name| Some((name.as_str(), status.nodes.get(name)?.backups.as_ref()?)));
-    let counters: [Counter; 3] = [
-        ("idkeep_backup_total", "Runs for a set.", |status| &status.total, &["published", "rejected", "failed"]),
-        (
-            "idkeep_verify_total",
-            "Verifications of the newest set; `failed` could not look.",
-            |status| &status.verified,
-            &["pass", "warn", "unknown", "fail", "failed"],
-        ),
-        ("idkeep_expire_total", "Expiries of sets.", |status| &status.expired, &["done", "failed"]),
-    ];
-    for (name, help, counts, outcomes) in counters {
+    let nodes = || status.nodes.iter().filter_map(|(name, node)| Some((name.as_str(), node.backups.as_ref()?)));
+    for (name, help, counts, outcomes) in BACKUP_COUNTERS {
         page.family(name, "counter", help);
         for (node, status) in nodes() {
             page.outcomes(&[("node", node)], counts(status), outcomes);
         }
     }
-    let gauges: [Gauge<BackupStatus>; 5] = [
-        (
-            "idkeep_backup_last_success_timestamp_seconds",
-            "When the newest set's first snapshot was taken, the validator's.",
-            |status| Some(unix(status.sets.as_ref()?.newest.as_ref()?.snapshot_at)),
-        ),
-        ("idkeep_backup_offset_lag", "The participant's ledger end less what the validator had ingested.", |status| {
-            #[expect(clippy::cast_precision_loss, reason = "a difference of offsets")]
-            Some(status.sets.as_ref()?.newest.as_ref()?.offset_lag? as f64)
-        }),
-        ("idkeep_backup_objective_seconds", "The age at which the newest set is too old.", |status| {
-            status.objective_seconds
-        }),
-        ("idkeep_backup_pruning_retention_seconds", "What the gap between two sets must stay below.", |status| {
-            status.pruning_retention_seconds
-        }),
-        ("idkeep_verify_last_success_timestamp_seconds", "When a set last passed verification.", |status| {
-            status.sets.as_ref()?.verified_at.map(unix)
-        }),
-    ];
-    for (name, help, value) in gauges {
+    for (name, help, value) in BACKUP_GAUGES {
         page.family(name, "gauge", help);
         for (node, status) in nodes() {
             page.known(&[("node", node)], value(status));
@@ -141,18 +141,16 @@ fn backups(page: &mut Page, status: &Status, now: Timestamp) {
     for (node, status) in nodes() {
         page.known(&[("node", node)], status.sets.as_ref().and_then(|sets| sets.gap(now)));
     }
-    let newest = || {
-        nodes().flat_map(|(node, status)| {
-            let newest = status.sets.iter().filter_map(|sets| sets.newest.as_ref());
-            newest.flat_map(|newest| &newest.databases).map(move |database| (node, database))
-        })
+    let dumps = || {
+        let newest = nodes().filter_map(|(node, status)| Some((node, status.newest()?)));
+        newest.flat_map(|(node, newest)| newest.databases.iter().map(move |database| (node, database)))
     };
     page.family("idkeep_backup_bytes", "gauge", "Size of the newest set's dumps as stored.");
-    for (node, database) in newest() {
+    for (node, database) in dumps() {
         page.count(&[("node", node), ("database", &database.name)], database.bytes);
     }
     page.family("idkeep_backup_duration_seconds", "gauge", "How long the newest set's dumps took.");
-    for (node, database) in newest() {
+    for (node, database) in dumps() {
         page.known(&[("node", node), ("database", &database.name)], database.seconds);
     }
 }

@@ -1,7 +1,6 @@
 //! What a repository holds of one node, as far as the daemon and whoever watches it want to know.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -99,12 +98,6 @@ impl Newest {
             offset_lag: lag(manifest),
             databases: databases.collect(),
         })
-    }
-
-    /// How long the whole set took.
-    #[must_use]
-    pub fn took(&self) -> Duration {
-        Duration::from_secs_f64(self.databases.iter().filter_map(|database| database.seconds).sum())
     }
 }
 

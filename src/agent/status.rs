@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::agenda::{Job, Task};
-use super::sets::Sets;
+use super::sets::{Newest, Sets};
 use crate::config::Config;
 use crate::error::{Failed, Fault};
 use crate::receipt::NodeReceipt;
@@ -317,12 +317,17 @@ impl IdentityStatus {
 }
 
 impl BackupStatus {
+    /// The newest set, where there is one.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Newest> {
+        self.sets.as_ref()?.newest.as_ref()
+    }
+
     /// True unless sets are taken here and the newest is too old.
     fn is_fresh(&self, now: Timestamp) -> bool {
         let Some(objective) = self.objective_seconds else { return true };
-        let newest = self.sets.as_ref().and_then(|sets| sets.newest.as_ref());
         // One of an hour that is still to come tells nothing.
-        newest.is_some_and(|newest| {
+        self.newest().is_some_and(|newest| {
             seconds(newest.snapshot_at, now) <= objective && seconds(now, newest.snapshot_at) <= 3600.0
         })
     }
