@@ -1,22 +1,15 @@
 //! What the daemon answers: alive, ready, and what it knows.
 
-use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::{EVERY_SECOND, LONG, SELDOM, fails, goes_on, scheduled};
-use crate::support::client::Client;
-use crate::support::daemon::{Daemon, passes};
+use super::{EVERY_SECOND, SELDOM, fails, goes_on, scheduled};
+use crate::support::daemon::Daemon;
 use crate::support::fleet::Fleet;
 use crate::support::idkeep::{Idkeep, Signal};
-use crate::support::memory::forms;
-use crate::support::metrics::promtool;
 use crate::support::parts::tool;
-use crate::support::proxy;
 use crate::support::validator::Answer;
-use crate::support::wait_for;
 
 #[test]
 fn it_is_alive_at_once_and_ready_when_every_node_is_stored() {

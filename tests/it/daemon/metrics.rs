@@ -1,22 +1,12 @@
 //! What the metrics tell, and that Prometheus reads them.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::process::Command;
 
-use serde_json::Value;
-
-use super::{EVERY_SECOND, LONG, SELDOM, fails, goes_on, scheduled};
-use crate::support::client::Client;
+use super::{EVERY_SECOND, SELDOM, goes_on, scheduled};
 use crate::support::daemon::{Daemon, passes};
-use crate::support::fleet::Fleet;
-use crate::support::idkeep::{Idkeep, Signal};
-use crate::support::memory::forms;
 use crate::support::metrics::promtool;
-use crate::support::parts::tool;
 use crate::support::proxy;
 use crate::support::validator::Answer;
-use crate::support::wait_for;
 
 #[test]
 fn another_participant_is_refused_and_counted_as_that() {

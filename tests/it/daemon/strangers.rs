@@ -1,20 +1,11 @@
 //! Whoever reaches the port: nothing to control, nothing to break, nothing secret to read.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::process::Command;
-
-use serde_json::Value;
 
 use super::{EVERY_SECOND, LONG, SELDOM, fails, goes_on, scheduled};
 use crate::support::client::Client;
-use crate::support::daemon::{Daemon, passes};
-use crate::support::fleet::Fleet;
-use crate::support::idkeep::{Idkeep, Signal};
+use crate::support::daemon::Daemon;
 use crate::support::memory::forms;
-use crate::support::metrics::promtool;
-use crate::support::parts::tool;
-use crate::support::proxy;
 use crate::support::validator::Answer;
 use crate::support::wait_for;
 
