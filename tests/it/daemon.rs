@@ -9,6 +9,7 @@ mod hosts;
 mod http;
 mod lasting;
 mod memory;
+mod metrics;
 mod planted;
 mod queued;
 mod refused;
@@ -18,6 +19,7 @@ mod schedule;
 mod secrecy;
 mod start;
 mod storm;
+mod strangers;
 mod unwrapped;
 
 use std::time::{Duration, Instant};

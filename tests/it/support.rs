@@ -61,13 +61,18 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// Asks until there is an answer, for what gives no event to wait for; panics after `limit`.
-pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, limit: Duration, ask: impl FnMut() -> Option<T>) -> T {
+    poll(what, limit, Duration::from_millis(5), ask)
+}
+
+/// The same for what costs more than a little to ask for.
+pub fn poll<T>(what: &str, limit: Duration, pause: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(started.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
     }
 }

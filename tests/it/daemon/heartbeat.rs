@@ -31,7 +31,7 @@ impl Watch {
     fn configure_at(&self, idkeep: &Idkeep, origin: &str) -> String {
         let path =
             idkeep.secret_file("heartbeat", format!("{origin}/ping/{}?token={}", self.secret, self.secret).as_bytes());
-        format!("heartbeat: {{url: {{file: {path:?}}}, allow_http: true}}\n")
+        format!("heartbeat: {{url: {{file: {path:?}}}, allow_http: true, timeout: 1s}}\n")
     }
 
     fn calls(&self) -> usize {
@@ -116,7 +116,7 @@ fn one_that_hangs_stops_no_pass() {
     let server = Server::plain(|_| std::future::ready(Reply::empty(200).behind(Gate::closed())));
     let watch = Watch { server, secret: "canary-beat-that-hangs".into() };
     let mut scenario = scheduled(891, "");
-    let top = format!("{EVERY_SECOND}\n{}", watch.configure(&scenario.idkeep).replace("true}", "true, timeout: 60s}"));
+    let top = format!("{EVERY_SECOND}\n{}", watch.configure(&scenario.idkeep).replace("timeout: 1s", "timeout: 60s"));
     scenario.top(&top);
     let daemon = Daemon::start(&scenario.idkeep);
     watch.server.wait_for_requests(1);

@@ -1,5 +1,7 @@
 //! After each pass no key material remains in the daemon, and it grows neither in memory nor in open files.
 
+use std::time::Duration;
+
 use super::{LONG, alone};
 use crate::support::daemon::{Daemon, ENDED, WELL, passes};
 use crate::support::dump::Dump;
@@ -9,7 +11,7 @@ use crate::support::memory::scan_for;
 use crate::support::scenario::Scenario;
 use crate::support::server::Gate;
 use crate::support::validator::Answer;
-use crate::support::wait_for;
+use crate::support::{poll, wait_for};
 
 type Secrets = Vec<(String, Vec<u8>)>;
 
@@ -108,12 +110,10 @@ impl Run {
     /// Waits for so many passes in all, none of which failed, and says how many files are open and how much
     /// memory is used then.
     fn after(&self, count: u64) -> (usize, u64) {
-        let limit = std::time::Duration::from_secs(3600);
-        wait_for("so many passes", limit, || {
+        poll("so many passes", Duration::from_secs(3600), Duration::from_millis(100), || {
             let metrics = self.daemon.metrics();
             let ended = |outcome| metrics.count("idkeep_sync_total", &[("outcome", outcome)]);
             assert_eq!(ended("failed"), 0, "{}", self.daemon.log());
-            std::thread::sleep(std::time::Duration::from_millis(100));
             (ended("written") + ended("unchanged") >= count).then_some(())
         });
         (self.daemon.descriptors(), self.daemon.resident())

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{EVERY_SECOND, LONG, alone, fails, goes_on, scheduled};
 use crate::support::client::basic;
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, WELL, passes};
 use crate::support::dump::Dump;
 use crate::support::issuer::Issuer;
 use crate::support::jwt;
@@ -82,6 +82,34 @@ fn a_secret_id_that_is_rotated_is_used() {
     fails(&daemon, &scenario.node);
     let new = scenario.bao.must("POST", &format!("{role}/secret-id"), None)["data"]["secret_id"].clone();
     replace(&path, new.as_str().unwrap().as_bytes());
+    goes_on(&daemon, &scenario.node);
+}
+
+/// It opens once; what was in it is kept for the next login, and for the configuration that follows.
+#[test]
+fn a_wrapped_secret_id_serves_many_logins_outlives_a_reload_and_can_be_rotated() {
+    let mut scenario = alone(838, EVERY_SECOND);
+    let role = format!("auth/approle/role/{}", scenario.node);
+    let limits = json!({"token_policies": [scenario.node], "token_ttl": "1s", "token_max_ttl": "1s"});
+    let (role_id, _) = scenario.bao.approle(&scenario.node, &[&scenario.node], limits);
+    let path = scenario.idkeep.secret_file("wrapped", scenario.bao.wrapped_secret_id(&scenario.node).as_bytes());
+    scenario.config.vault_auth =
+        format!("{{approle: {{role_id: {role_id:?}, secret_id: {{file: {path:?}}}, wrapped: true}}}}");
+    scenario.configure();
+    let daemon = Daemon::start(&scenario.idkeep);
+    daemon.wait_for_passes(&scenario.node, WELL, 4);
+    scenario.top("schedule: {identities: {every: 1s, jitter: 100ms}}");
+    daemon.reload("done");
+    goes_on(&daemon, &scenario.node);
+    goes_on(&daemon, &scenario.node);
+    assert_eq!(passes(&daemon.metrics(), &scenario.node, &["failed"]), 0, "{}", daemon.log());
+    let accessors = scenario.bao.must("LIST", &format!("{role}/secret-id"), None)["data"]["keys"].clone();
+    for accessor in accessors.as_array().unwrap() {
+        let body = json!({"secret_id_accessor": accessor});
+        scenario.bao.must("POST", &format!("{role}/secret-id-accessor/destroy"), body);
+    }
+    fails(&daemon, &scenario.node);
+    replace(&path, scenario.bao.wrapped_secret_id(&scenario.node).as_bytes());
     goes_on(&daemon, &scenario.node);
 }
 

@@ -8,9 +8,9 @@ use crate::support::daemon::{Daemon, ENDED, WELL, passes};
 use crate::support::fleet::{Fleet, Member};
 use crate::support::issuer::{Answer as IssuerAnswer, Issuer};
 use crate::support::metrics::Metrics;
+use crate::support::poll;
 use crate::support::proxy::Fault;
 use crate::support::validator::Answer;
-use crate::support::wait_for;
 
 const NODES: usize = 50;
 
@@ -18,6 +18,9 @@ const FREE_PORT: &str = "server: {listen: 127.0.0.1:0}\n";
 
 /// Long enough for passes that are held up by everything at once.
 const RECOVERED: Duration = Duration::from_secs(120);
+
+/// From one look at all of them to the next.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Another fault before this node, drawn anew.
 fn gust(member: &Member, random: &mut fastrand::Rng) {
@@ -73,10 +76,9 @@ fn begun(daemon: &Daemon) -> BTreeMap<String, u64> {
 fn all_well(fleet: &Fleet, daemon: &Daemon, more: u64) {
     let so_far = daemon.metrics();
     let well = |metrics: &Metrics, member: &Member| passes(metrics, &member.name, WELL);
-    wait_for("all nodes to be well", RECOVERED, || {
+    poll("all nodes to be well", RECOVERED, PAUSE, || {
         let metrics = daemon.metrics();
         let is_well = |member: &Member| well(&metrics, member) >= well(&so_far, member) + more;
-        let_pass(Duration::from_millis(200));
         fleet.members.iter().all(is_well).then_some(())
     });
     daemon.wait_for_readyz("", 200);
@@ -112,9 +114,8 @@ fn weather(storm: Duration) -> String {
         let ended = |member: &Member| (member.name.clone(), passes(&metrics, &member.name, ENDED));
         (begun(&daemon), fleet.members.iter().map(ended).collect::<BTreeMap<_, _>>())
     };
-    wait_for("the last passes to end", RECOVERED, || {
+    poll("the last passes to end", RECOVERED, PAUSE, || {
         let (begun, ended) = accounts();
-        let_pass(Duration::from_millis(200));
         (begun == ended).then_some(())
     });
     let (begun, _) = accounts();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{Answer, Client};
 use super::idkeep::{Idkeep, Outcome, Running, Signal};
 use super::metrics::Metrics;
-use super::wait_for;
+use super::{poll, wait_for};
 
 /// Far beyond what anything here takes: reaching it means that the daemon hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -91,15 +91,13 @@ impl Daemon {
     /// Asks for the metrics until that is found there.
     pub fn wait_for_metrics<T>(&self, what: &str, mut find: impl FnMut(&Metrics) -> Option<T>) -> T {
         let started = Instant::now();
-        loop {
+        poll(what, LONG * 2, Duration::from_millis(25), || {
             let metrics = self.metrics();
-            if let Some(found) = find(&metrics) {
-                return found;
-            }
-            assert!(started.elapsed() < LONG, "{what}: not within {LONG:?}\n{}\n{}", metrics.text, self.log());
-            // Metrics change with the log: whoever waits for them need not ask more often than that is written.
-            std::thread::sleep(Duration::from_millis(25));
-        }
+            let found = find(&metrics);
+            let is_late = found.is_none() && started.elapsed() >= LONG;
+            assert!(!is_late, "{what}: not within {LONG:?}\n{}\n{}", metrics.text, self.log());
+            found
+        })
     }
 
     /// Waits until so many of a node's passes ended in one of these outcomes.
