@@ -120,8 +120,12 @@ impl Agent {
                 () = tokio::time::sleep(nap) => {}
             }
         }
-        tracing::warn!("told to end: giving up what is under way");
+        match self.jobs.len() {
+            0 => tracing::info!("told to end"),
+            jobs => tracing::warn!(jobs, "told to end: giving up what is under way"),
+        }
         self.end().await;
+        tracing::info!("ended");
     }
 
     fn nap(&self) -> Duration {
@@ -179,10 +183,13 @@ impl Agent {
             // The first set there is may be due for its verification.
             self.agenda.look_again(&(Task::Verify, job.1.clone()), now);
         }
-        read(&self.shared).is_due(&job, self.agenda.due_at(&job));
-        if job.0 == Task::Identities {
-            self.beat(now);
+        let due_at = self.agenda.due_at(&job);
+        if let (Ended::Transient, Some(at), (task, node)) = (ended, due_at, &job) {
+            tracing::info!(node = node.as_str(), task = task.as_str(), at = at.to_string(), "tried again then");
         }
+        read(&self.shared).is_due(&job, due_at);
+        // Identities that are stored and sets that are taken can each be the last that was missing.
+        self.beat(now);
         self.tidy();
     }
 
@@ -226,8 +233,8 @@ impl Agent {
                 self.take_over(config, now);
                 read(&self.shared).reloaded(true, now);
             }
-            Err(Failed { message: error, hint, .. }) => {
-                tracing::error!(error, hint, "the configuration was not read again: the one before stays in force");
+            Err(failed) => {
+                refused(&failed);
                 read(&self.shared).reloaded(false, now);
             }
         }
@@ -291,4 +298,12 @@ impl Agent {
         }
         crate::secret::scrub_stack();
     }
+}
+
+/// A configuration that is not taken over: each of its mistakes is a line.
+fn refused(Failed { message, hint, .. }: &Failed) {
+    for error in message.lines() {
+        tracing::error!(error, "the configuration was not read again: the one before stays in force");
+    }
+    tracing::error!(hint, "`idkeep check` says the same without a daemon; reload again once it is right");
 }

@@ -52,7 +52,7 @@ pub async fn retry<T, E: Failure>(
         };
         tries += 1;
         let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(what, tries, delay_ms, error = chain(&error), "trying again");
+        tracing::info!(what, tries, delay_ms, error = chain(&error), "trying again");
         tokio::time::sleep(wait).await;
     }
 }

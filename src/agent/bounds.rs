@@ -29,7 +29,7 @@ impl Bounds {
     pub fn judge(&self, config: &Config) -> Result<(), Failed> {
         let too_much = |what: &str| {
             let message = format!("the configuration has {what}, which the process cannot take up any more");
-            Err(Failed::new(Fault::Config, message, "start it anew"))
+            Err(Failed::new(Fault::Config, message, "start the daemon anew: nothing runs then that is not due"))
         };
         if config.schedule.tasks().next().is_none() {
             return Err(nothing_scheduled());
@@ -38,8 +38,8 @@ impl Bounds {
             if runs_commands(config) {
                 return too_much("`exec`");
             }
-            if folders(config).iter().any(|folder| !confined.contains(folder)) {
-                return too_much("another folder that is written to");
+            if let Some(folder) = folders(config).iter().find(|folder| !confined.contains(folder)) {
+                return too_much(&format!("another folder that is written to, {}", folder.display()));
             }
         }
         if config.process.lock_memory != self.lock_memory {

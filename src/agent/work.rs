@@ -50,8 +50,13 @@ impl Work {
         let world = self.current.world();
         let (subject, _) = world.subject(node).filter(|_| self.is_unknown)?;
         let last = self.last_done(&world, *task, subject).await?;
-        tracing::info!(node = node.as_str(), task = task.as_str(), last = last.to_string(), "not due yet");
-        Some(last)
+        let (node, task) = (node.as_str(), task.as_str());
+        if let Some(last) = last {
+            tracing::info!(node, task, last = last.to_string(), "not due yet");
+        } else {
+            tracing::info!(node, task, "there is no set yet: nothing to do");
+        }
+        Some(last.unwrap_or_else(Timestamp::now))
     }
 
     /// Does it.
@@ -79,22 +84,26 @@ impl Work {
         current.has_the_same(&self.job.1, world).then(|| read(&self.shared))
     }
 
-    /// When the task was last done, where that is less than an interval ago: told by what it left behind.
-    async fn last_done(&self, world: &World, task: Task, subject: &Subject) -> Option<Timestamp> {
+    /// When the task was last done, where that is less than an interval ago: told by what it left behind. Nothing
+    /// inside where there is nothing that it could be done to.
+    async fn last_done(&self, world: &World, task: Task, subject: &Subject) -> Option<Option<Timestamp>> {
         let last = match task {
             Task::Identities => self.last_stored(world, subject).await?,
             Task::Backup => self.look(world, subject).await?.newest?.snapshot_at,
             Task::Verify => {
                 let sets = self.look(world, subject).await?;
-                // Without a set there is nothing to verify; a backup makes it look again.
-                if sets.newest.is_none() { Timestamp::now() } else { sets.verified_at? }
+                // A backup makes it look again.
+                if sets.newest.is_none() {
+                    return Some(None);
+                }
+                sets.verified_at?
             }
             // It leaves nothing behind.
             Task::Expire => return None,
         };
         // What is still to come was not written by a clock like ours.
         let is_recent = last <= soon() && super::agenda::next(&world.timing(task)?, last, 0.0) > Timestamp::now();
-        is_recent.then_some(last)
+        is_recent.then_some(Some(last))
     }
 
     /// When all of a node's stores last held its identities; nothing if one of them cannot say so.
@@ -183,7 +192,9 @@ impl Work {
         let (outcome, failed) = match newest {
             Ok((set, failed)) => {
                 tracing::info!(node, set = set.set.to_string(), result = set.result.as_str(), "backup set verified");
-                (set.result.as_str(), failed)
+                // The log has the names of the checks alone.
+                let hint = Some(format!("`idkeep verify {node}` prints each check with its evidence"));
+                (set.result.as_str(), failed.map(|failed| Failed { hint, ..failed }))
             }
             Err(failed) => ("failed", Some(failed)),
         };
@@ -261,11 +272,12 @@ fn soon() -> Timestamp {
     Timestamp::now().saturating_add(SignedDuration::from_mins(5)).unwrap_or(Timestamp::MAX)
 }
 
-/// A failure as the operator reads it: what, why, what to do. What may pass by itself is a warning.
+/// A failure as the operator reads it: what, why, what to do. What may pass by itself, or is open,
+/// is a warning.
 pub fn tell(node: &str, store: Option<&str>, what: &'static str, failed: &Failed) {
     let Failed { fault, message: error, hint } = failed;
     let exit_code = fault.exit_code();
-    if *fault == Fault::Transient {
+    if matches!(fault, Fault::Transient | Fault::Undecided) {
         tracing::warn!(node, store, error, hint, exit_code, "{what}");
     } else {
         tracing::error!(node, store, error, hint, exit_code, "{what}");

@@ -108,7 +108,7 @@ impl Reading {
         }
         self.pieces = (self.offset >= self.size && self.size > 0).then(|| stream::empty().boxed());
         let delay = Duration::from_millis(200 << self.failures).mul_f64(0.5 + fastrand::f64() / 2.0);
-        tracing::warn!(what = "reading", offset = self.offset, error = crate::error::chain(&error), "trying again");
+        tracing::info!(what = "reading", offset = self.offset, error = crate::error::chain(&error), "trying again");
         tokio::time::sleep(error.retry_after().unwrap_or_default().max(delay)).await;
         Ok(())
     }

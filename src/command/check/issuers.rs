@@ -15,23 +15,25 @@ const MONTH: Duration = Duration::from_hours(30 * 24);
 /// A token of a day is used for four fifths of it.
 const USE_OF_A_DAY: Duration = Duration::from_mins(24 * 60 / 5 * 4);
 
+/// Turns of a month for who has no schedule here: the chart's default.
+const HOURLY: u64 = 30 * 24;
+
 /// What one issuer is asked for. How long its tokens live, only a token says.
 #[derive(Debug, Serialize)]
 pub(super) struct Tokens {
     issuer: Address,
     nodes: usize,
-    /// By `run`, if no token outlives the wait for the next pass.
-    at_most: u64,
+    /// By `run`, if no token outlives the wait for the next pass; `null` where identities are not scheduled.
+    at_most: Option<u64>,
     /// By `run`, where a token lives for 24 hours.
-    living_24h: u64,
-    /// By `sync` of all nodes as a `CronJob`, which keeps no token for the next.
+    living_24h: Option<u64>,
+    /// By `sync` of all nodes as a `CronJob`, which keeps no token for the next; each hour where nothing is scheduled.
     as_cronjob: u64,
 }
 
-/// For each issuer; nothing where the daemon looks after no identities.
+/// For each issuer.
 pub(super) fn tokens(config: &Config) -> Vec<Tokens> {
-    let Some(timing) = &config.schedule.identities else { return Vec::new() };
-    let turns = turns(timing);
+    let scheduled = config.schedule.identities.as_ref().map(turns);
     let mut issuers: BTreeMap<&Address, Vec<&Oauth2>> = BTreeMap::new();
     for node in config.nodes.values() {
         if let Auth::Oauth2(oauth2) = &node.identity.auth
@@ -43,9 +45,11 @@ pub(super) fn tokens(config: &Config) -> Vec<Tokens> {
     let of_issuer = |(issuer, clients): (&Address, Vec<&Oauth2>)| {
         // Nodes with the same client share its token.
         let distinct = count(clients.iter().collect::<BTreeSet<_>>().len());
-        let at_most = turns * count(clients.len());
-        let living_24h = at_most.min(distinct * MONTH.as_secs().div_ceil(USE_OF_A_DAY.as_secs()));
-        Tokens { issuer: issuer.clone(), nodes: clients.len(), at_most, living_24h, as_cronjob: turns * distinct }
+        let at_most = scheduled.map(|turns| turns * count(clients.len()));
+        let of_a_day = distinct * MONTH.as_secs().div_ceil(USE_OF_A_DAY.as_secs());
+        let living_24h = at_most.map(|at_most| at_most.min(of_a_day));
+        let as_cronjob = scheduled.unwrap_or(HOURLY) * distinct;
+        Tokens { issuer: issuer.clone(), nodes: clients.len(), at_most, living_24h, as_cronjob }
     };
     issuers.into_iter().map(of_issuer).collect()
 }
@@ -69,11 +73,14 @@ impl fmt::Display for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { issuer, nodes, at_most, living_24h, as_cronjob } = self;
         let nodes = super::count(*nodes, "node", "nodes");
-        write!(
-            f,
-            "tokens: {issuer}: {nodes}: at most {at_most} a month by `idkeep run` ({living_24h} where a token lives for \
-             24h), {as_cronjob} as a CronJob"
-        )
+        write!(f, "tokens: {issuer}: {nodes}: ")?;
+        match (at_most, living_24h) {
+            (Some(at_most), Some(living_24h)) => write!(
+                f,
+                "at most {at_most} a month by `idkeep run` ({living_24h} where a token lives for 24h), {as_cronjob} as a CronJob"
+            ),
+            _ => write!(f, "{as_cronjob} a month as an hourly CronJob, one for each `idkeep sync`"),
+        }
     }
 }
 

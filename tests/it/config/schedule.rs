@@ -442,7 +442,15 @@ fn the_tokens_of_a_month_are_said_for_each_issuer() {
     ]);
     assert_eq!(of_three.json["tokens"], tokens, "{}", of_three.outcome);
 
-    // Without a schedule for identities nothing is known.
-    let without = check(&with(&[(&format!("  identities: {IDENTITIES}\n"), "")]), &["--offline"]);
-    assert_eq!(without.json.get("tokens"), None, "{}", without.outcome);
+    // Without a schedule for identities: what a CronJob of each hour takes, which is the chart's default.
+    let unscheduled = with(&[(&format!("  identities: {IDENTITIES}\n"), "")]);
+    let without = check(&unscheduled, &["--offline"]);
+    let tokens = json!([{
+        "issuer": "https://issuer.acme.example/", "nodes": 1, "at_most": null, "living_24h": null, "as_cronjob": 720
+    }]);
+    assert_eq!(without.json["tokens"], tokens, "{}", without.outcome);
+    let text = Idkeep::configured(&unscheduled).run(&["check", "--offline"]).stdout;
+    let line =
+        "tokens: https://issuer.acme.example: 1 node: 720 a month as an hourly CronJob, one for each `idkeep sync`\n";
+    assert!(text.contains(line), "{text}");
 }
