@@ -240,7 +240,7 @@ fn as_json_check_has_file_mistakes_warnings_and_routes() {
     let (idkeep, _) = present();
     let json = idkeep.expect(0, &["-o", "json", "check"]).json();
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["file", "mistakes", "routes", "warnings"]);
+    assert_eq!(keys, ["file", "mistakes", "routes", "tokens", "warnings"]);
     assert_eq!(json["file"], idkeep.path("idkeep.yaml").to_str().unwrap());
     let broken = check(&with("network:", "netwrok:"), &["--offline"]);
     let mistake = &broken.json["mistakes"][0];
