@@ -7,7 +7,9 @@ mod monitoring;
 mod network;
 mod parent;
 mod pods;
+mod recipes;
 mod rights;
+mod said;
 mod schema;
 
 use std::path::Path;

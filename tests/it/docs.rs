@@ -156,13 +156,13 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// A fenced block: the words after the fence, the text, the line where it starts.
-struct Block {
-    info: String,
-    text: String,
+pub struct Block {
+    pub info: String,
+    pub text: String,
     line: usize,
 }
 
-fn blocks(markdown: &str) -> Vec<Block> {
+pub fn blocks(markdown: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     for (index, line) in markdown.lines().enumerate() {

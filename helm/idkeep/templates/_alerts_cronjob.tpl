@@ -9,6 +9,7 @@
   "verify" (list "IdkeepVerifyOverdue" "IdkeepVerifyUnknown" "The backup sets last passed `verify`")
   "expire" (list "IdkeepExpireOverdue" "IdkeepExpireUnknown" "Old backup sets were last removed") -}}
 {{- $names := list -}}
+{{- $ages := list -}}
 {{- range $task := list "identities" "backups" "verify" "expire" }}
 {{- $settings := index $.Values.cronjob $task }}
 {{- if and $settings.enabled (or (eq $task "identities") (include "idkeep.hasBackups" $)) }}
@@ -16,6 +17,7 @@
 {{- $names = append $names $cronjob }}
 {{- $words := get $what $task }}
 {{- $age := $settings.maxAgeSeconds | default $objective | int }}
+{{- $ages = append $ages $age }}
 {{- $severity := ternary "critical" "warning" (has $task (list "identities" "backups")) }}
 {{- $series := printf "kube_cronjob_status_last_successful_time{%s,cronjob=%q}" $s $cronjob }}
 {{- $do := printf "`kubectl -n %s logs -l app.kubernetes.io/instance=%s,app.kubernetes.io/component=%s --tail=-1` says what failed; `kubectl -n %s create job --from=cronjob/%s %s-now` tries it now." $.Release.Namespace $.Release.Name $task $.Release.Namespace $cronjob $cronjob }}
@@ -30,7 +32,11 @@
 {{- if $names }}
 {{ include "idkeep.alert" (dict "scope" $ "name" "IdkeepJobFailed" "severity" "critical"
   "expr" (printf "max by (namespace, job_name) (kube_job_failed{%s,condition=\"true\",job_name=~\"(%s)-[0-9]+\"}) > 0" $s (join "|" $names))
-  "summary" "<job_name> failed for good: a rejected set, a refused identity, refused credentials or a wrong configuration, or every retry was used up."
+  "summary" "<job_name> failed for good: a rejected or damaged set, one that `verify` could not decide, a refused identity, refused credentials or a wrong configuration, or every retry was used up."
   "do" (printf "`kubectl -n %s describe job <job_name>` shows the exit code, `kubectl -n %s logs job/<job_name>` the reason; docs/src/reference/troubleshooting.md goes by both." .Release.Namespace .Release.Namespace)) }}
+{{ include "idkeep.alert" (dict "scope" $ "name" "IdkeepJobsUnknown" "severity" "warning" "for" (printf "%ds" (first $ages))
+  "expr" (printf "absent(kube_job_info{%s,job_name=~\"(%s)-[0-9]+\"})" $s (join "|" $names))
+  "summary" "Nobody knows of any Job of idkeep's, failed or not: none was started, or kube-state-metrics does not tell."
+  "do" (printf "`kubectl -n %s get cronjobs,jobs -l app.kubernetes.io/instance=%s` shows what there is; kube-state-metrics has to collect `jobs`." .Release.Namespace .Release.Name)) }}
 {{- end }}
 {{- end -}}

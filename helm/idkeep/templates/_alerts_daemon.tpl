@@ -35,6 +35,10 @@
   "expr" (include "idkeep.rose" (list (printf "idkeep_sync_refused_total{%s}" $s) "1h"))
   "summary" "What <node> gave as its identities was refused: another participant, too many changes, or no proven dump. Nothing was overwritten."
   "do" (printf "`%s sync --dry-run <node>` names the reason and both participants. Accept another one only if you know why it is another: `sync --accept-new-identity=PAR::… <node>`." $run)) }}
+{{ include "idkeep.alert" (dict "scope" . "name" "IdkeepIdentityRefusedUnknown" "severity" "warning" "for" "30m"
+  "expr" (include "idkeep.absent" (list "idkeep_sync_refused_total" $s $all ""))
+  "summary" "Nobody knows whether what <node> gives as its identities is refused."
+  "do" (printf "As IdkeepDown; if it runs, <node> is not in the configuration that it runs with: `%s list`." $run)) }}
 {{ include "idkeep.alert" (dict "scope" . "name" "IdkeepParticipantChanged" "severity" "critical"
   "expr" (printf "count %s (count by (namespace, job, node, participant_id) (last_over_time(idkeep_identity_info{%s}[1d]))) > 1" $by $s)
   "summary" "<node> has another participant than within the last day."
@@ -67,6 +71,10 @@
   "expr" (include "idkeep.rose" (list (printf "idkeep_backup_total{%s,outcome=\"rejected\"}" $s) "4h"))
   "summary" "A backup set of <node> was rejected: its databases do not belong together."
   "do" (printf "The log of deploy/%s names the invariant (I1 to I4); docs/src/how-to/backups.md says what each means. Restore nothing from that set." $name)) }}
+{{ include "idkeep.alert" (dict "scope" . "name" "IdkeepBackupRejectedUnknown" "severity" "warning" "for" "30m"
+  "expr" (include "idkeep.absent" (list "idkeep_backup_total" (printf "%s,outcome=\"rejected\"" $s) $backup ""))
+  "summary" "Nobody knows whether backup sets of <node> are rejected."
+  "do" (printf "As IdkeepDown; if it runs, <node> has no `backup` in the configuration that it runs with: `%s list <node>`." $run)) }}
 {{- if $pruned }}
 {{ include "idkeep.alert" (dict "scope" . "name" "IdkeepBackupGap" "severity" "critical"
   "expr" (printf "max %s (idkeep_backup_gap_seconds{%s}) > 0.8 * max %s (idkeep_backup_pruning_retention_seconds{%s})" $by $s $by $s)
@@ -83,6 +91,14 @@
   "expr" (include "idkeep.rose" (list (printf "idkeep_verify_total{%s,outcome=\"fail\"}" $s) "1d"))
   "summary" "A backup set of <node> is damaged, or not what its manifest says."
   "do" (printf "`%s verify <node> --all` says which sets and which checks. Take a new set, keep the damaged one, find out who wrote to the bucket." $run)) }}
+{{ include "idkeep.alert" (dict "scope" . "name" "IdkeepVerifyUndecided" "severity" "warning"
+  "expr" (include "idkeep.rose" (list (printf "idkeep_verify_total{%s,outcome=\"unknown\"}" $s) "2d"))
+  "summary" "Within two days `verify` could not decide whether a backup set of <node> is good."
+  "do" (printf "`%s verify <node>` says which check, and what it lacks. It counts as no failure, so no other alert speaks of it." $run)) }}
+{{ include "idkeep.alert" (dict "scope" . "name" "IdkeepVerifyOutcomeUnknown" "severity" "warning" "for" "30m"
+  "expr" (printf "%s or %s" (include "idkeep.absent" (list "idkeep_verify_total" (printf "%s,outcome=\"fail\"" $s) $backup "")) (include "idkeep.absent" (list "idkeep_verify_total" (printf "%s,outcome=\"unknown\"" $s) $backup "")))
+  "summary" "Nobody knows what `verify` came to for <node>."
+  "do" (printf "As IdkeepDown; if it runs, <node> has no `backup` in the configuration that it runs with: `%s list <node>`." $run)) }}
 {{ include "idkeep.alert" (dict "scope" . "name" "IdkeepVerifyOverdue" "severity" "warning" "for" "5m"
   "expr" (printf "time() - max %s (idkeep_verify_last_success_timestamp_seconds{%s}) > on (namespace, job) group_left () 2 * max by (namespace, job) (idkeep_schedule_interval_seconds{%s,task=\"verify\"})" $by $s $s)
   "summary" "No backup set of <node> has passed `verify` for two intervals."

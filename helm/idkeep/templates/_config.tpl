@@ -3,6 +3,10 @@
 {{- if not .Values.config -}}
 {{- fail "config is missing: the configuration of idkeep, as docs/src/reference/configuration.md describes it" -}}
 {{- end -}}
+{{- if not .Values.config.nodes -}}
+{{- fail "config.nodes is missing: no node is configured" -}}
+{{- end -}}
+{{- $_ := include "idkeep.port" . -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if eq .Values.mode "deployment" -}}
 {{- $server := dict "listen" "0.0.0.0:9464" -}}
@@ -14,9 +18,14 @@
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* The port that the daemon listens on. */}}
+{{/* The port that the daemon listens on. What `idkeep check` refuses would be nobody's port; any free one (0) no probe finds. */}}
 {{- define "idkeep.port" -}}
-{{- dig "server" "listen" "0.0.0.0:9464" .Values.config | regexFind "[0-9]+$" -}}
+{{- $listen := dig "server" "listen" "0.0.0.0:9464" .Values.config -}}
+{{- $port := regexFind "[0-9]+$" $listen | atoi -}}
+{{- if or (not (regexMatch "^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$" $listen)) (gt $port 65535) (and (eq $port 0) (include "idkeep.isReachable" .)) -}}
+{{- fail (printf "config.server.listen is %q: an address and a port are wanted, such as 0.0.0.0:9464 or [::]:9464; a name is none" $listen) -}}
+{{- end -}}
+{{- $port -}}
 {{- end -}}
 
 {{/* Not empty where a daemon can be reached: its probes and its metrics. Told to listen on loopback, it has neither. */}}

@@ -19,15 +19,13 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Memory is requested as it is limited: only then does the kubelet not swap it. */}}
+{{/* Memory is requested as it is limited: only then does the kubelet not swap it. A backup takes more of it. */}}
 {{- define "idkeep.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
 {{- $limits := $resources.limits | default dict -}}
 {{- $requests := $resources.requests | default dict -}}
-{{- $memory := $limits.memory | default $requests.memory -}}
-{{- if not $memory -}}
-{{- fail "resources.limits.memory is missing" -}}
-{{- end -}}
+{{- $usual := ternary "512Mi" "256Mi" (not (not (include "idkeep.hasBackups" .))) -}}
+{{- $memory := $limits.memory | default $requests.memory | default $usual -}}
 {{- if ne (toString ($requests.memory | default $memory)) (toString $memory) -}}
 {{- fail (printf "resources: memory is requested as %v and limited to %v, and what is beyond the request could be swapped: name one of the two" $requests.memory $memory) -}}
 {{- end -}}

@@ -119,6 +119,7 @@ fn well() -> Series {
     add("idkeep_backup_pruning_retention_seconds", node, "2592000x200");
     add("idkeep_verify_last_success_timestamp_seconds", node, NOW);
     add("idkeep_verify_total", &format!("{node}outcome=\"fail\","), "0x200");
+    add("idkeep_verify_total", &format!("{node}outcome=\"unknown\","), "0x200");
     series
 }
 
@@ -128,6 +129,7 @@ fn each_alert_on_the_daemons_metrics_fires_for_its_reason_alone() {
     let rules = rules(&rendered);
     let new = "namespace=\"canton\",job=\"one-idkeep\",instance=\"10.0.0.2:9464\"";
     let refused = format!("idkeep_sync_refused_total{{node=\"validator-3\",{new}}}");
+    let verified = |outcome: &str| format!("idkeep_verify_total{{node=\"validator-1\",outcome={outcome:?}");
     let other = format!("idkeep_identity_info{{node=\"validator-1\",participant_id=\"PAR::b\",{new}}}");
     let troubles = [
         trouble(&["IdkeepDown"], &[("idkeep_build_info", None)]),
@@ -145,6 +147,7 @@ fn each_alert_on_the_daemons_metrics_fires_for_its_reason_alone() {
         trouble(&["IdkeepIdentityRefused"], &[("idkeep_sync_refused_total{node=\"validator-2\"", Some("3x178 4x20"))]),
         // A process that has just begun to count.
         trouble(&["IdkeepIdentityRefused"], &[(&refused, Some("_x178 1x20"))]),
+        trouble(&["IdkeepIdentityRefusedUnknown"], &[("idkeep_sync_refused_total{node=\"validator-2\"", None)]),
         trouble(&["IdkeepParticipantChanged"], &[(&other, Some("_x166 1x20"))]),
         trouble(&["IdkeepParticipantUnknown"], &[("idkeep_identity_info{node=\"validator-2\"", None)]),
         trouble(&["IdkeepStoreNearlyFull"], &[("idkeep_store_fill_ratio{node=\"validator-2\"", Some("0.81x200"))]),
@@ -153,10 +156,14 @@ fn each_alert_on_the_daemons_metrics_fires_for_its_reason_alone() {
         trouble(&["IdkeepBackupUnknown"], &[("idkeep_backup_last_success_timestamp_seconds", None)]),
         trouble(&["IdkeepBackupUnknown"], &[("idkeep_backup_objective_seconds", None)]),
         trouble(&["IdkeepBackupRejected"], &[("idkeep_backup_total", Some("1x166 2x40"))]),
+        trouble(&["IdkeepBackupRejectedUnknown"], &[("idkeep_backup_total", None)]),
         trouble(&["IdkeepBackupGap"], &[("idkeep_backup_gap_seconds", Some("2100000x200"))]),
         trouble(&["IdkeepBackupGapUnknown"], &[("idkeep_backup_gap_seconds", None)]),
         trouble(&["IdkeepBackupGapUnknown"], &[("idkeep_backup_pruning_retention_seconds", None)]),
-        trouble(&["IdkeepVerifyFailed"], &[("idkeep_verify_total", Some("0x100 1x100"))]),
+        trouble(&["IdkeepVerifyFailed"], &[(&verified("fail"), Some("0x100 1x100"))]),
+        trouble(&["IdkeepVerifyUndecided"], &[(&verified("unknown"), Some("0x20 1x180"))]),
+        trouble(&["IdkeepVerifyOutcomeUnknown"], &[(&verified("fail"), None)]),
+        trouble(&["IdkeepVerifyOutcomeUnknown"], &[(&verified("unknown"), None)]),
         trouble(&["IdkeepVerifyOverdue"], &[("idkeep_verify_last_success_timestamp_seconds", Some("0x200"))]),
         trouble(&["IdkeepVerifyUnknown"], &[("idkeep_verify_last_success_timestamp_seconds", None)]),
         trouble(&["IdkeepVerifyUnknown"], &[("idkeep_schedule_interval_seconds{task=\"verify\"", None)]),
@@ -190,6 +197,8 @@ fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
     }
     let failed = |job: &str| format!("kube_job_failed{{namespace={NAMESPACE:?},job_name={job:?},condition=\"true\"}}");
     well.insert(failed("one-idkeep-backups-29000000"), "0x200".into());
+    let started = format!("kube_job_info{{namespace={NAMESPACE:?},job_name=\"one-idkeep-backups-29000000\"}}");
+    well.insert(started.clone(), "1x200".into());
     // Another's, which is none of ours.
     well.insert(failed("one-idkeep-other-29000000"), "1x200".into());
     let [identities, backups, verify, expire] = ["identities", "backups", "verify", "expire"].map(last);
@@ -205,6 +214,8 @@ fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
             &["IdkeepJobFailed"],
             &[("kube_job_failed{namespace=\"canton\",job_name=\"one-idkeep-backups", Some("1x200"))],
         ),
+        // Jobs that did not fail have no series of that name, so what is missed is what tells of any.
+        trouble(&["IdkeepJobsUnknown"], &[(&started, None)]),
         // After fifty hours without: the two are awaited for that long.
         trouble(&[], &[(&verify, late)]),
     ];

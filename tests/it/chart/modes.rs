@@ -187,41 +187,21 @@ fn whoever_dumps_over_a_connection_gets_the_image_that_has_pg_dump() {
 }
 
 #[test]
-fn the_notes_name_the_next_step_and_what_is_missing() {
+fn memory_is_what_a_backup_takes_unless_it_is_said() {
+    let [identities, backups] = ["minimal.yaml", "backups.yaml"].map(example);
     let cases = [
-        ("cronjob", "minimal.yaml", "check\", \"--live"),
-        ("deployment", "minimal.yaml", "idkeep check --live"),
-        ("job", "backups.yaml", "job/one-idkeep-r7"),
-        ("cronjob", "minimal.yaml", "No node has `backup`"),
-        ("cronjob", "minimal.yaml", "Store `folder` writes to /var/lib/idkeep, where nothing is mounted"),
-        ("cronjob", "minimal.yaml", "networkPolicy.peers"),
+        ("", &identities, "256Mi"),
+        ("", &backups, "512Mi"),
+        ("resources: {limits: {memory: 1Gi}}", &backups, "1Gi"),
+        ("resources: {requests: {memory: 64Mi}}", &identities, "64Mi"),
     ];
-    let config = |mode: &str, name: &str| if mode == "deployment" { scheduled(&example(name)) } else { example(name) };
-    let asked = cases.iter().map(|(mode, name, _)| Case::new(*name, values(mode, "", &config(mode, name)))).collect();
-    for (rendered, (_, _, word)) in render(asked).iter().zip(&cases) {
-        assert!(rendered.notes().contains(word), "{word}: {}", rendered.notes());
-    }
-    let others =
-        "extraVolumeMounts: [{name: sealed, mountPath: /var/lib/idkeep}]\nnetworkPolicy: {peers: [{podSelector: {}}]}";
-    let content = render_one(values("cronjob", others, &example("minimal.yaml")));
-    assert!(!content.notes().contains("nothing is mounted") && !content.notes().contains("networkPolicy.peers"));
-}
-
-#[test]
-fn what_cannot_work_is_refused_with_the_reason() {
-    let config = example("minimal.yaml");
-    let shared = scheduled(&example("every-system.yaml"));
-    let cases = [
-        ("deployment", "", config.as_str(), "config.schedule is missing"),
-        ("job", "job: {sync: {enabled: false}}", &config, "nothing is left to do"),
-        ("cronjob", "resources: {requests: {memory: 64Mi}}", &config, "could be swapped"),
-        ("cronjob", "resources: {limits: {memory: null}}", &config, "resources.limits.memory is missing"),
-        ("cronjob", "vaultToken: {enabled: true}", &shared, "vaultToken.path"),
-    ];
-    let asked = cases.iter().map(|(mode, others, config, _)| Case::new("", values(mode, others, config))).collect();
-    for (rendered, (_, others, _, reason)) in render(asked).into_iter().zip(&cases) {
-        let error = rendered.error.unwrap_or_else(|| panic!("{others} is rendered"));
-        assert!(error.contains(reason), "{error}");
+    let asked = cases.map(|(others, config, _)| Case::new(others, values("job", others, config)));
+    for (rendered, (_, _, memory)) in render(asked.into()).iter().zip(cases) {
+        rendered.assert_good();
+        for container in containers(rendered.pod()) {
+            assert_eq!(container["resources"]["limits"], json!({"memory": memory}));
+            assert_eq!(container["resources"]["requests"], json!({"cpu": "50m", "memory": memory}));
+        }
     }
 }
 

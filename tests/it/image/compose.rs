@@ -55,7 +55,10 @@ fn beside_a_compose_node_idkeep_has_no_right_and_no_socket() {
     // Nothing of the machine's but the configuration, which is for reading.
     assert_eq!(texts(&idkeep["volumes"]), ["./idkeep.yaml:/etc/idkeep/idkeep.yaml:ro"]);
     assert!(!read("compose.idkeep.yaml").contains("docker.sock") && !read("idkeep.yaml").contains("exec:"));
+    // So `status` may be for all who reach it: asked from the host, the container sees its gateway and not loopback.
     assert_eq!(texts(&idkeep["ports"]), ["127.0.0.1:9464:9464"]);
+    let server = &parsed(&read("idkeep.yaml"))["server"];
+    assert_eq!(*server, json!({"listen": "0.0.0.0:9464", "status": "all"}));
 }
 
 #[test]
