@@ -227,7 +227,9 @@ impl Agent {
     /// nothing.
     fn reload(&mut self) {
         let now = Timestamp::now();
-        let loaded = config::load(&self.path).map_err(|error| Failed::from(&error));
+        let hint = "`idkeep check` says more; put it right, and reload again";
+        let loaded = config::load(&self.path);
+        let loaded = loaded.map_err(|error| Failed { hint: Some(hint.to_owned()), ..Failed::from(&error) });
         match loaded.and_then(|config| self.bounds.judge(&config).map(|()| config)) {
             Ok(config) => {
                 self.take_over(config, now);
@@ -302,8 +304,9 @@ impl Agent {
 
 /// A configuration that is not taken over: each of its mistakes is a line.
 fn refused(Failed { message, hint, .. }: &Failed) {
+    let mut hint = hint.as_ref();
     for error in message.lines() {
-        tracing::error!(error, "the configuration was not read again: the one before stays in force");
+        let hint = hint.take();
+        tracing::error!(error, hint, "the configuration was not read again: the one before stays in force");
     }
-    tracing::error!(hint, "`idkeep check` says the same without a daemon; reload again once it is right");
 }

@@ -32,7 +32,13 @@ pub(super) struct Session {
 }
 
 /// A secret id can be unwrapped once, and may be needed for more than one login, of a later session too.
-type Unwrapped = Rc<RefCell<Option<SecretString>>>;
+type Unwrapped = Rc<RefCell<Option<Known>>>;
+
+/// A secret id, and the token that it was wrapped in, which is spent.
+struct Known {
+    wrapping: SecretString,
+    secret_id: SecretString,
+}
 
 #[derive(Default)]
 struct State {
@@ -270,11 +276,7 @@ async fn give_back(client: &Client, token: &SecretString) -> Result<Answer, Erro
     request.send("revoking the token at", Deadline::after(FAREWELL)).await
 }
 
-async fn log_in_once(
-    client: &Client,
-    known: &RefCell<Option<SecretString>>,
-    deadline: Deadline,
-) -> Result<Token, Error> {
+async fn log_in_once(client: &Client, known: &RefCell<Option<Known>>, deadline: Deadline) -> Result<Token, Error> {
     match &client.config().auth {
         VaultAuth::Token(reference) => Ok(Token {
             value: secret::resolve_local(reference).map_err(|source| unreadable(client, source))?,
@@ -292,10 +294,6 @@ async fn log_in_once(
             let mut body = json!({"role_id": role_id, "secret_id": secret_id.expose_secret()});
             let result = post(client, "approle", mount, &body, deadline).await;
             wipe(&mut body);
-            if matches!(result, Err(Error::LoginRefused { .. })) {
-                // It was revoked or has run out: the next try looks for a new one.
-                known.take();
-            }
             result
         }
         VaultAuth::Kubernetes { role, mount, token_file } => {
@@ -365,7 +363,7 @@ async fn post(
 
 /// The secret id inside a wrapping token, after a look at who wrapped it.
 async fn unwrapped(
-    known: &RefCell<Option<SecretString>>,
+    known: &RefCell<Option<Known>>,
     reference: &crate::config::SecretRef,
     mount: &str,
     client: &Client,
@@ -379,10 +377,15 @@ async fn unwrapped(
     struct Unwrapped {
         secret_id: SecretString,
     }
-    if let Some(secret_id) = &*known.borrow() {
-        return Ok(secret_id.clone());
+    let wrapping = secret::resolve_local(reference);
+    if let Some(known) = &*known.borrow() {
+        let is_another = |wrapping: &SecretString| wrapping.expose_secret() != known.wrapping.expose_secret();
+        // Whoever takes the spent one away means nothing by it; another one is meant to take its place.
+        if !wrapping.as_ref().is_ok_and(is_another) {
+            return Ok(known.secret_id.clone());
+        }
     }
-    let wrapping = secret::resolve_local(reference).map_err(|source| unreadable(client, source))?;
+    let wrapping = wrapping.map_err(|source| unreadable(client, source))?;
     let origin = client.origin.clone();
     let gone = || Error::AlreadyUnwrapped { origin: origin.clone() };
     let mut body = json!({"token": wrapping.expose_secret()});
@@ -406,7 +409,7 @@ async fn unwrapped(
     match answer.status.as_u16() {
         200 => {
             let secret_id = client::data::<Unwrapped>(&answer.body).ok_or_else(gone)?.secret_id;
-            known.replace(Some(secret_id.clone()));
+            known.replace(Some(Known { wrapping, secret_id: secret_id.clone() }));
             Ok(secret_id)
         }
         400 | 403 | 404 => Err(gone()),

@@ -137,8 +137,8 @@ fn what_needs_a_new_start_is_refused_with_these_words() {
     goes_on(&daemon, &scenario.node);
     let top = format!("{EVERY_SECOND}\n{FREE_PORT}");
     for (other, said) in [
-        (format!("{top}process: {{lock_memory: \"off\"}}\n"), "start it anew"),
-        (top.replace(":0}", ":0, status: all}"), "start it anew"),
+        (format!("{top}process: {{lock_memory: \"off\"}}\n"), "start the daemon anew"),
+        (top.replace(":0}", ":0, status: all}"), "start the daemon anew"),
         (FREE_PORT.to_owned(), "nothing is scheduled"),
     ] {
         scenario.config.top = other;
