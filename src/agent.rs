@@ -6,7 +6,7 @@
 //!  due)      at once)   a set, …             known)
 //! ```
 //!
-//! There is no state of its own on disk: what was done is asked of the stores and of the repository. A [`world`] is
+//! There is no state of its own on disk: what was done is asked of the stores and of the repository. A world is
 //! replaced as a whole, by a reload or when a certificate changes, and closed once nobody works in it any more.
 
 pub mod agenda;
