@@ -106,6 +106,7 @@ impl Agent {
     /// Works until the process is told to end. Needs a `LocalSet` around it.
     pub async fn run(mut self, mut hangups: Signal, ended: impl Future<Output = ()>) {
         let mut ended = std::pin::pin!(ended);
+        self.show_due();
         loop {
             self.begin_due();
             let nap = self.nap();
@@ -258,7 +259,15 @@ impl Agent {
         }
         drop(before);
         self.replace(Rc::new(config));
+        self.show_due();
         tracing::info!(nodes, "configuration read again");
+    }
+
+    fn show_due(&self) {
+        let mut status = read(&self.shared);
+        for (job, at) in self.agenda.due() {
+            status.is_due(job, at);
+        }
     }
 
     fn replace(&mut self, config: Rc<Config>) {

@@ -50,6 +50,8 @@ pub enum Ended {
     Transient,
     /// It was not due: this is when it was last done, as the stores or the repository tell.
     NotDue(Timestamp),
+    /// There is nothing yet that it could be done to.
+    NoSet,
 }
 
 impl Ended {
@@ -78,6 +80,8 @@ struct Entry {
     last_at: Option<Timestamp>,
     /// Whether what runs is for nothing any more.
     is_void: bool,
+    /// Whether it found nothing that it could be done to.
+    waits_for_a_set: bool,
     /// Failures in a row.
     failures: u32,
     /// Whether it has to be found out first when it was last done.
@@ -117,6 +121,7 @@ impl Agenda {
                         running_since: None,
                         last_at: None,
                         is_void: false,
+                        waits_for_a_set: false,
                         failures: 0,
                         is_unknown: true,
                     },
@@ -160,6 +165,11 @@ impl Agenda {
         }
     }
 
+    /// Every job, with when it is due; nothing while it runs.
+    pub fn due(&self) -> impl Iterator<Item = (&Job, Option<Timestamp>)> {
+        self.jobs.iter().map(|(job, entry)| (job, entry.running_since.is_none().then_some(entry.due_at)))
+    }
+
     /// When this job is due; nothing while it runs.
     #[must_use]
     pub fn due_at(&self, job: &Job) -> Option<Timestamp> {
@@ -177,18 +187,20 @@ impl Agenda {
         let next_at = next(&entry.timing, last_at, draw);
         entry.last_at = Some(last_at);
         entry.due_at = match ended {
-            Ended::NotDue(_) | Ended::Settled => next_at,
+            Ended::NotDue(_) | Ended::NoSet | Ended::Settled => next_at,
             Ended::Transient => next_at.min(later(now, pause(entry.failures, draw))),
         };
         // What was missed meanwhile runs once, now.
         entry.due_at = entry.due_at.max(now);
         entry.failures = if ended == Ended::Transient { entry.failures.saturating_add(1) } else { 0 };
         entry.is_unknown = false;
+        entry.waits_for_a_set = ended == Ended::NoSet;
     }
 
-    /// Lets a job find out at once whether it is due.
+    /// Lets a job that found no set look again.
     pub fn look_again(&mut self, job: &Job, now: Timestamp) {
-        if let Some(entry) = self.jobs.get_mut(job).filter(|entry| entry.running_since.is_none()) {
+        let waits = |entry: &&mut Entry| entry.waits_for_a_set && entry.running_since.is_none();
+        if let Some(entry) = self.jobs.get_mut(job).filter(waits) {
             (entry.due_at, entry.is_unknown) = (now, true);
         }
     }
@@ -284,6 +296,7 @@ mod tests {
             running_since: None,
             last_at: None,
             is_void: false,
+            waits_for_a_set: false,
             failures: 0,
             is_unknown: true,
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::agenda::{Ended, Task};
 use super::work::Work;
@@ -22,6 +23,9 @@ const SLOW: Duration = Duration::from_secs(10);
 
 /// Looks into repositories at the same time: whether something is due does not wait for what is.
 const LOOKS: usize = 8;
+
+/// Time for one of them.
+const TO_LOOK: Duration = Duration::from_mins(5);
 
 /// The lanes that work goes through. Whoever waits longest is next.
 pub struct Lanes {
@@ -63,7 +67,7 @@ impl Lanes {
         let _slot = if is_slow { &self.slow_passes } else { &self.passes }.acquire().await;
         let started = Instant::now();
         let ended = match work.not_due().await {
-            Some(last) => Ended::NotDue(last),
+            Some(not_due) => not_due,
             None => Box::pin(work.run()).await,
         };
         if ended == Ended::Transient || started.elapsed() > SLOW {
@@ -77,10 +81,11 @@ impl Lanes {
     async fn turn(&self, lane: &Semaphore, work: Work) -> Ended {
         let turn = async {
             let look = self.looks.acquire().await;
-            let not_due = work.not_due().await;
+            // A repository that hangs is found out by the work itself.
+            let not_due = timeout(TO_LOOK, work.not_due()).await.unwrap_or_default();
             drop(look);
             match not_due {
-                Some(last) => Err(Ended::NotDue(last)),
+                Some(not_due) => Err(not_due),
                 None => Ok(lane.acquire().await),
             }
         };

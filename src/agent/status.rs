@@ -149,6 +149,7 @@ impl Status {
         self.schedule = config.schedule.tasks().map(|(task, timing)| (task, timing.longest().as_secs_f64())).collect();
         for (name, node) in &config.nodes {
             let status = self.nodes.entry(name.to_string()).or_default();
+            status.due.clear();
             let stores = &node.identity.stores;
             status.identities.stores.retain(|name, _| stores.iter().any(|known| known.as_str() == name));
             let objective = config.schedule.backups.as_ref().map(|timing| timing.objective.0.as_secs_f64());

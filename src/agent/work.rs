@@ -44,19 +44,19 @@ pub struct Work {
 }
 
 impl Work {
-    /// When it was last done, where it has to be found out and that is less than an interval ago.
-    pub async fn not_due(&self) -> Option<Timestamp> {
+    /// Why it is not due, where that has to be found out.
+    pub async fn not_due(&self) -> Option<Ended> {
         let (task, node) = &self.job;
         let world = self.current.world();
         let (subject, _) = world.subject(node).filter(|_| self.is_unknown)?;
-        let last = self.last_done(&world, *task, subject).await?;
+        let not_due = self.last_done(&world, *task, subject).await?;
         let (node, task) = (node.as_str(), task.as_str());
-        if let Some(last) = last {
+        if let Ended::NotDue(last) = not_due {
             tracing::info!(node, task, last = last.to_string(), "not due yet");
         } else {
             tracing::info!(node, task, "there is no set yet: nothing to do");
         }
-        Some(last.unwrap_or_else(Timestamp::now))
+        Some(not_due)
     }
 
     /// Does it.
@@ -84,9 +84,8 @@ impl Work {
         current.has_the_same(&self.job.1, world).then(|| read(&self.shared))
     }
 
-    /// When the task was last done, where that is less than an interval ago: told by what it left behind. Nothing
-    /// inside where there is nothing that it could be done to.
-    async fn last_done(&self, world: &World, task: Task, subject: &Subject) -> Option<Option<Timestamp>> {
+    /// When the task was last done, where that is less than an interval ago: told by what it left behind.
+    async fn last_done(&self, world: &World, task: Task, subject: &Subject) -> Option<Ended> {
         let last = match task {
             Task::Identities => self.last_stored(world, subject).await?,
             Task::Backup => self.look(world, subject).await?.newest?.snapshot_at,
@@ -94,7 +93,7 @@ impl Work {
                 let sets = self.look(world, subject).await?;
                 // A backup makes it look again.
                 if sets.newest.is_none() {
-                    return Some(None);
+                    return Some(Ended::NoSet);
                 }
                 sets.verified_at?
             }
@@ -103,7 +102,7 @@ impl Work {
         };
         // What is still to come was not written by a clock like ours.
         let is_recent = last <= soon() && super::agenda::next(&world.timing(task)?, last, 0.0) > Timestamp::now();
-        is_recent.then_some(Some(last))
+        is_recent.then_some(Ended::NotDue(last))
     }
 
     /// When all of a node's stores last held its identities; nothing if one of them cannot say so.

@@ -5,6 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
 use super::agenda::Task;
 use crate::config::{Config, Name, Reference, Timing};
 use crate::http::Http;
@@ -42,16 +45,15 @@ pub struct World {
     pub config: Rc<Config>,
     /// Its nodes with their stores and tokens.
     pub pass: Pass,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: RefCell<Vec<(PathBuf, Option<Stamp>)>>,
 }
 
-/// What changes whenever a file is replaced or written.
+/// A file as it was: what changes whenever it is replaced or written, and what is in it. The kubelet replaces every file of
+/// a volume for the sake of one.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed_at: (i64, i64),
+    meta: (u64, u64, u64, i64, i64),
+    digest: Option<[u8; 32]>,
 }
 
 impl World {
@@ -61,14 +63,14 @@ impl World {
         // Before the clients are built: what changes in between is noticed next time.
         let files = connection_files(&config).into_iter().map(|path| (stamp(&path), path));
         let files = files.map(|(stamp, path)| (path, stamp)).collect();
-        Self { pass: Pass::lasting(&config), config, files }
+        Self { pass: Pass::lasting(&config), config, files: RefCell::new(files) }
     }
 
     /// True where a file is another than when this was opened that connections or credentials are made from once:
     /// certificates, kubeconfigs, the clouds' own. The configuration's secrets are read at each use anyway.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        self.files.iter().any(|(path, seen)| stamp(path) != *seen)
+        have_changed(&self.files)
     }
 
     /// When a task runs; nothing where it is not scheduled.
@@ -150,14 +152,30 @@ const AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let file = path.metadata().ok()?;
-    Some(Stamp {
-        device: file.dev(),
-        inode: file.ino(),
-        size: file.size(),
-        changed_at: (file.ctime(), file.ctime_nsec()),
+/// Notes how they are now.
+fn have_changed(files: &RefCell<Vec<(PathBuf, Option<Stamp>)>>) -> bool {
+    files.borrow_mut().iter_mut().any(|(path, seen)| {
+        if meta(path) == seen.as_ref().map(|seen| seen.meta) {
+            return false;
+        }
+        let now = stamp(path);
+        let is_same = |one: &Stamp, other: &Stamp| one.digest.is_some() && one.digest == other.digest;
+        let has_changed = !now.as_ref().zip(seen.as_ref()).is_some_and(|(now, seen)| is_same(now, seen));
+        *seen = now;
+        has_changed
     })
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = meta(path)?;
+    // A folder has no content of its own.
+    let content = std::fs::read(path).ok().map(Zeroizing::new);
+    Some(Stamp { meta, digest: content.map(|content| Sha256::digest(&*content).into()) })
+}
+
+fn meta(path: &Path) -> Option<(u64, u64, u64, i64, i64)> {
+    let file = path.metadata().ok()?;
+    Some((file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
 }
 
 #[cfg(test)]
@@ -165,15 +183,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_replaced_rewritten_or_gone_has_another_stamp() {
+    fn a_file_that_says_something_else_or_is_gone_is_noticed_and_one_that_says_the_same_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
-        assert_eq!(stamp(&path), None);
-        std::fs::write(&path, "one").unwrap();
-        let first = stamp(&path);
-        assert!(first.is_some() && first == stamp(&path));
-        std::fs::write(folder.path().join("new"), "two").unwrap();
-        std::fs::rename(folder.path().join("new"), &path).unwrap();
-        assert_ne!(stamp(&path), first);
+        let put = |content: &str| {
+            std::fs::write(folder.path().join("new"), content).unwrap();
+            std::fs::rename(folder.path().join("new"), &path).unwrap();
+        };
+        put("one");
+        let files = RefCell::new(vec![(path.clone(), stamp(&path))]);
+        assert!(!have_changed(&files));
+        put("one");
+        assert!(!have_changed(&files), "another file with the same content");
+        put("two");
+        assert!(have_changed(&files));
+        assert!(!have_changed(&files), "that is known by now");
+        std::fs::remove_file(&path).unwrap();
+        assert!(have_changed(&files) && !have_changed(&files));
+        put("two");
+        assert!(have_changed(&files));
     }
 }

@@ -66,6 +66,13 @@ impl Lease {
     }
 }
 
+impl Drop for Lease {
+    /// Whoever forgets to revoke them, as in a panic, does not keep them alive for ever.
+    fn drop(&mut self) {
+        self.state.is_over.notify_one();
+    }
+}
+
 async fn keep(
     vault: Rc<Vault>,
     path: String,

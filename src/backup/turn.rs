@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future;
 use jiff::Timestamp;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::facts::{Facts, ParticipantFacts};
 use super::invariants;
@@ -18,6 +18,9 @@ use super::{Error, Run, progress};
 use crate::config::{Database, Encryption, Role};
 use crate::retry::Deadline;
 use crate::seal;
+
+/// Time for what is given up to be removed.
+const TO_ABORT: Duration = Duration::from_mins(2);
 
 /// Between two looks for sessions that wait on our locks.
 const LOOK: Duration = Duration::from_secs(2);
@@ -208,7 +211,15 @@ impl Turn<'_> {
     /// Leaves nothing behind, here and at the server, as far as there is time for it.
     async fn give_up(&self, application: &str, upload: Upload, stream: Option<Stream>) {
         let ours = async {
-            upload.abort().await;
+            // What it waits for may be what stood still.
+            if timeout(TO_ABORT, upload.abort()).await.is_err() {
+                let (node, database) = (self.run.name.as_str(), self.database.name.as_str());
+                tracing::warn!(
+                    node,
+                    database,
+                    "what was stored of the dump could not be removed: the next run does it"
+                );
+            }
             if let Some(stream) = stream {
                 stream.abandon().await;
             }

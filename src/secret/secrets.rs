@@ -45,8 +45,8 @@ impl Secrets {
 
     /// Takes over what can be had only once, from those of an earlier configuration: secret ids that were unwrapped.
     pub fn take_over(&self, earlier: &Self) {
-        for (name, vault) in &self.vaults {
-            if let Some(earlier) = earlier.vaults.get(name) {
+        for vault in self.vaults.values() {
+            if let Some(earlier) = earlier.vaults.values().find(|earlier| vault.logs_in_like(earlier)) {
                 vault.take_over(earlier);
             }
         }

@@ -173,11 +173,19 @@ impl Vault {
         }
     }
 
-    /// Takes over what can be had only once, from the same server under the same configuration.
+    /// True where both log in to the same server in the same way.
+    #[must_use]
+    pub fn logs_in_like(&self, other: &Self) -> bool {
+        let login = |vault: &Self| {
+            let VaultStore { address, namespace, auth, .. } = &vault.config;
+            serde_json::to_value((address, namespace, auth)).ok()
+        };
+        login(self) == login(other)
+    }
+
+    /// Takes over what can be had only once.
     pub fn take_over(&self, earlier: &Self) {
-        if serde_json::to_value(&self.config).ok() == serde_json::to_value(&earlier.config).ok() {
-            self.session.take_over(&earlier.session);
-        }
+        self.session.take_over(&earlier.session);
     }
 
     fn client(&self) -> Result<Rc<Client>, Error> {

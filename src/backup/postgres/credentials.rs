@@ -133,6 +133,11 @@ impl Credentials {
             };
             match renewed {
                 Ok(granted) => ends_at = tokio::time::Instant::now() + granted,
+                // A server that is away for a moment: there is time for another try.
+                Err(source) if source.fault() != Fault::Credentials && left > CALL * 2 => {
+                    let (path, error) = (self.path.as_str(), crate::error::chain(&source));
+                    tracing::warn!(path, error, "the credentials could not be renewed yet");
+                }
                 Err(source) => return Error::RanOut { path: self.path.clone(), source },
             }
         }

@@ -207,7 +207,8 @@ impl Session {
     /// When the token is to be renewed.
     pub(super) async fn due_in(&self) -> Option<Duration> {
         let state = self.state.lock().await;
-        let renew_at = state.token.as_ref().and_then(|token| token.renew_at)?;
+        // One that is not ours is read again whenever it is used: nothing has to be done for it meanwhile.
+        let renew_at = state.token.as_ref().filter(|token| token.is_own).and_then(|token| token.renew_at)?;
         Some(renew_at.saturating_duration_since(Instant::now()))
     }
 
@@ -369,6 +370,37 @@ async fn unwrapped(
     client: &Client,
     deadline: Deadline,
 ) -> Result<SecretString, Error> {
+    let wrapping = secret::resolve_local(reference);
+    // Whoever takes the spent one away means nothing by it; another one is meant to take its place.
+    if let Some(secret_id) = kept(known, wrapping.as_ref().ok()) {
+        return Ok(secret_id);
+    }
+    let wrapping = wrapping.map_err(|source| unreadable(client, source))?;
+    match unwrap_once(&wrapping, mount, client, deadline).await {
+        Ok(secret_id) => {
+            known.replace(Some(Known { wrapping, secret_id: secret_id.clone() }));
+            Ok(secret_id)
+        }
+        // Another session of this process may have been faster.
+        Err(error @ Error::AlreadyUnwrapped { .. }) => kept(known, Some(&wrapping)).ok_or(error),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is known of this wrapping token, or of whichever there was where it is gone.
+fn kept(known: &RefCell<Option<Known>>, wrapping: Option<&SecretString>) -> Option<SecretString> {
+    let known = known.borrow();
+    let known = known.as_ref()?;
+    let is_it = |wrapping: &SecretString| wrapping.expose_secret() == known.wrapping.expose_secret();
+    wrapping.is_none_or(is_it).then(|| known.secret_id.clone())
+}
+
+async fn unwrap_once(
+    wrapping: &SecretString,
+    mount: &str,
+    client: &Client,
+    deadline: Deadline,
+) -> Result<SecretString, Error> {
     #[derive(Deserialize)]
     struct Lookup {
         creation_path: String,
@@ -377,15 +409,6 @@ async fn unwrapped(
     struct Unwrapped {
         secret_id: SecretString,
     }
-    let wrapping = secret::resolve_local(reference);
-    if let Some(known) = &*known.borrow() {
-        let is_another = |wrapping: &SecretString| wrapping.expose_secret() != known.wrapping.expose_secret();
-        // Whoever takes the spent one away means nothing by it; another one is meant to take its place.
-        if !wrapping.as_ref().is_ok_and(is_another) {
-            return Ok(known.secret_id.clone());
-        }
-    }
-    let wrapping = wrapping.map_err(|source| unreadable(client, source))?;
     let origin = client.origin.clone();
     let gone = || Error::AlreadyUnwrapped { origin: origin.clone() };
     let mut body = json!({"token": wrapping.expose_secret()});
@@ -405,13 +428,9 @@ async fn unwrapped(
         return Err(Error::WrappedElsewhere { origin, creation_path, mount: mount.to_owned() });
     }
     let answer =
-        client.post("sys/wrapping/unwrap").token(&wrapping).send("unwrapping the secret id at", deadline).await?;
+        client.post("sys/wrapping/unwrap").token(wrapping).send("unwrapping the secret id at", deadline).await?;
     match answer.status.as_u16() {
-        200 => {
-            let secret_id = client::data::<Unwrapped>(&answer.body).ok_or_else(gone)?.secret_id;
-            known.replace(Some(Known { wrapping, secret_id: secret_id.clone() }));
-            Ok(secret_id)
-        }
+        200 => client::data::<Unwrapped>(&answer.body).map(|unwrapped| unwrapped.secret_id).ok_or_else(gone),
         400 | 403 | 404 => Err(gone()),
         _ => Err(client.refusal(&answer, "unwrapping the secret id at", "sys/wrapping/unwrap")),
     }
