@@ -353,6 +353,20 @@ mod tests {
     }
 
     #[test]
+    fn only_what_found_no_set_looks_again_once_there_may_be_one() {
+        let mut agenda = agenda(&every(600, 0), &["a"]);
+        agenda.take_due(at(0));
+        agenda.ended(&job(), Ended::Settled, at(1), 0.0);
+        agenda.look_again(&job(), at(2));
+        assert_eq!(agenda.due_at(&job()), Some(at(600)), "it has its own turn");
+        agenda.take_due(at(600));
+        agenda.ended(&job(), Ended::NoSet, at(601), 0.0);
+        assert_eq!(agenda.due_at(&job()), Some(at(1200)));
+        agenda.look_again(&job(), at(700));
+        assert_eq!(agenda.take_due(at(700)), [(job(), true)]);
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_makes_everything_due() {
         let mut agenda = agenda(&every(600, 60), &["a"]);
         agenda.take_due(at(0));
