@@ -1,6 +1,7 @@
 //! The chart: rendered by the real Helm engine over a matrix of values, and held against what its words promise.
 
 mod alerts;
+mod counters;
 mod matrix;
 mod modes;
 mod monitoring;
@@ -11,6 +12,7 @@ mod recipes;
 mod rights;
 mod said;
 mod schema;
+mod secrets;
 
 use std::path::Path;
 

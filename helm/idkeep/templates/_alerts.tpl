@@ -3,10 +3,10 @@
 - alert: {{ .name }}
   expr: {{ .expr | quote }}
   {{- with .for }}
-  for: {{ . }}
+  for: {{ . | quote }}
   {{- end }}
   labels:
-    severity: {{ .severity }}
+    severity: {{ .severity | quote }}
     {{- with .scope.Values.prometheusRule.alertLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -27,11 +27,15 @@
 {{- join " or " $all -}}
 {{- end -}}
 
-{{/* A counter that went up within this time, be it from nothing: a list of the series with its labels, and the time. */}}
+{{/*
+A counter that went up within this time: a list of the series with its labels, and the time. `increase` sees what two
+samples within it show. What begins with more than nothing, and what rose or began anew while nobody looked, is not what
+it was when it was last seen before.
+*/}}
 {{- define "idkeep.rose" -}}
 {{- $series := index . 0 -}}
 {{- $range := index . 1 -}}
-{{- printf "increase(%s[%s]) > 0 or (%s > 0 unless %s offset %s)" $series $range $series $series $range -}}
+{{- printf "increase(%s[%s]) > 0 or (%s > 0 unless %s == last_over_time(%s[1d] offset %s))" $series $range $series $series $series $range -}}
 {{- end -}}
 
 {{/* The names of the nodes that this is true of, as JSON: a list of the scope and `all`, `backup`, `pruned` or `limited`. */}}
@@ -41,10 +45,10 @@
 {{- $nodes := list -}}
 {{- range $name, $node := $config.nodes -}}
 {{- $isIt := eq $which "all" -}}
-{{- if eq $which "backup" -}}{{- $isIt = hasKey $node "backup" -}}{{- end -}}
-{{- if eq $which "pruned" -}}{{- $isIt = dig "backup" "pruning_retention" "" $node -}}{{- end -}}
+{{- if eq $which "backup" -}}{{- $isIt = not (not $node.backup) -}}{{- end -}}
+{{- if eq $which "pruned" -}}{{- $isIt = ($node.backup).pruning_retention | empty | not -}}{{- end -}}
 {{- if eq $which "limited" -}}
-{{- range dig "identity" "stores" list $node -}}
+{{- range $node.identity.stores -}}
 {{- if not (hasKey (dig "stores" . dict $config) "file") -}}{{- $isIt = true -}}{{- end -}}
 {{- end -}}
 {{- end -}}
@@ -61,5 +65,5 @@
 
 {{/* The age at which the newest set is too old. */}}
 {{- define "idkeep.objective" -}}
-{{- dig "schedule" "backups" "objective" "4h" .Values.config -}}
+{{- ((.Values.config.schedule).backups).objective | default "4h" -}}
 {{- end -}}

@@ -10,11 +10,15 @@
   "expire" (list "IdkeepExpireOverdue" "IdkeepExpireUnknown" "Old backup sets were last removed") -}}
 {{- $names := list -}}
 {{- $ages := list -}}
+{{- /* A sync that failed is followed by another within the hour, and its own alert fires if they all fail. */ -}}
+{{- $critical := list -}}
+{{- $warning := list -}}
 {{- range $task := list "identities" "backups" "verify" "expire" }}
 {{- $settings := index $.Values.cronjob $task }}
 {{- if and $settings.enabled (or (eq $task "identities") (include "idkeep.hasBackups" $)) }}
 {{- $cronjob := printf "%s-%s" $name $task }}
 {{- $names = append $names $cronjob }}
+{{- if has $task (list "backups" "verify") }}{{- $critical = append $critical $cronjob }}{{- else }}{{- $warning = append $warning $cronjob }}{{- end }}
 {{- $words := get $what $task }}
 {{- $age := $settings.maxAgeSeconds | default $objective | int }}
 {{- $ages = append $ages $age }}
@@ -30,10 +34,14 @@
 {{- end }}
 {{- end }}
 {{- if $names }}
-{{ include "idkeep.alert" (dict "scope" $ "name" "IdkeepJobFailed" "severity" "critical"
-  "expr" (printf "max by (namespace, job_name) (kube_job_failed{%s,condition=\"true\",job_name=~\"(%s)-[0-9]+\"}) > 0" $s (join "|" $names))
+{{- range $severity, $failed := dict "critical" $critical "warning" $warning }}
+{{- if $failed }}
+{{ include "idkeep.alert" (dict "scope" $ "name" "IdkeepJobFailed" "severity" $severity
+  "expr" (printf "max by (namespace, job_name) (kube_job_failed{%s,condition=\"true\",job_name=~\"(%s)-[0-9]+\"}) > 0" $s (join "|" $failed))
   "summary" "<job_name> failed for good: a rejected or damaged set, one that `verify` could not decide, a refused identity, refused credentials or a wrong configuration, or every retry was used up."
-  "do" (printf "`kubectl -n %s describe job <job_name>` shows the exit code, `kubectl -n %s logs job/<job_name>` the reason; docs/src/reference/troubleshooting.md goes by both." .Release.Namespace .Release.Namespace)) }}
+  "do" (printf "`kubectl -n %s describe job <job_name>` shows the exit code, `kubectl -n %s logs job/<job_name>` the reason; docs/src/reference/troubleshooting.md goes by both." $.Release.Namespace $.Release.Namespace)) }}
+{{- end }}
+{{- end }}
 {{ include "idkeep.alert" (dict "scope" $ "name" "IdkeepJobsUnknown" "severity" "warning" "for" (printf "%ds" (first $ages))
   "expr" (printf "absent(kube_job_info{%s,job_name=~\"(%s)-[0-9]+\"})" $s (join "|" $names))
   "summary" "Nobody knows of any Job of idkeep's, failed or not: none was started, or kube-state-metrics does not tell."

@@ -15,15 +15,15 @@
 {{- end -}}
 
 {{- define "idkeep.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "idkeep.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "idkeep.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "idkeep.labels" -}}
 {{ include "idkeep.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -33,8 +33,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "idkeep.metadata" -}}
 {{- $scope := index . 0 -}}
 {{- $annotations := mergeOverwrite (dict) $scope.Values.commonAnnotations (index . 2) -}}
-name: {{ index . 1 }}
-namespace: {{ $scope.Release.Namespace }}
+name: {{ index . 1 | quote }}
+namespace: {{ $scope.Release.Namespace | quote }}
 labels:
   {{- include "idkeep.labels" $scope | nindent 2 }}
   {{- with index . 3 }}

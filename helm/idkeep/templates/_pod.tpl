@@ -38,7 +38,7 @@ limits:
 {{/* Everything of a container but its name and arguments. */}}
 {{- define "idkeep.container" -}}
 image: {{ include "idkeep.image" . | quote }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+imagePullPolicy: {{ .Values.image.pullPolicy | quote }}
 securityContext:
   {{- include "idkeep.containerSecurityContext" . | nindent 2 }}
 resources:
@@ -51,10 +51,10 @@ volumeMounts:
   - {name: idkeep-config, mountPath: /etc/idkeep, readOnly: true}
   - {name: idkeep-tmp, mountPath: /tmp}
   {{- range .Values.secrets }}
-  - {name: {{ printf "idkeep-secret-%s" .name }}, mountPath: {{ printf "/var/run/secrets/idkeep/%s" .name }}, readOnly: true}
+  - {name: {{ printf "idkeep-secret-%s" .name | quote }}, mountPath: {{ printf "/var/run/secrets/idkeep/%s" .name | quote }}, readOnly: true}
   {{- end }}
   {{- if eq (include "idkeep.vaultToken" .) "true" }}
-  - {name: idkeep-vault-token, mountPath: {{ dir .Values.vaultToken.path }}, readOnly: true}
+  - {name: idkeep-vault-token, mountPath: {{ dir .Values.vaultToken.path | quote }}, readOnly: true}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
@@ -70,13 +70,13 @@ volumeMounts:
 {{- define "idkeep.volumes" -}}
 - name: idkeep-config
   configMap:
-    name: {{ include "idkeep.fullname" . }}
+    name: {{ include "idkeep.fullname" . | quote }}
 - name: idkeep-tmp
-  emptyDir: {medium: Memory, sizeLimit: {{ .Values.tmp.sizeLimit }}}
+  emptyDir: {medium: Memory, sizeLimit: {{ .Values.tmp.sizeLimit | quote }}}
 {{- range .Values.secrets }}
-- name: {{ printf "idkeep-secret-%s" .name }}
+- name: {{ printf "idkeep-secret-%s" .name | quote }}
   secret:
-    secretName: {{ .existingSecret }}
+    secretName: {{ .existingSecret | quote }}
     defaultMode: 0440
     {{- with .items }}
     items:
@@ -91,7 +91,7 @@ volumeMounts:
     defaultMode: 0440
     sources:
       - serviceAccountToken:
-          path: {{ base .Values.vaultToken.path }}
+          path: {{ base .Values.vaultToken.path | quote }}
           expirationSeconds: {{ .Values.vaultToken.expirationSeconds | int }}
           {{- with .Values.vaultToken.audience }}
           audience: {{ . | quote }}
@@ -107,13 +107,13 @@ volumeMounts:
 {{- $scope := index . 0 -}}
 labels:
   {{- include "idkeep.labels" $scope | nindent 2 }}
-  app.kubernetes.io/component: {{ index . 1 }}
+  app.kubernetes.io/component: {{ index . 1 | quote }}
   {{- with $scope.Values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
   # Another configuration is another pod.
-  checksum/config: {{ print (include "idkeep.config" $scope) (toJson $scope.Values.files) | sha256sum }}
+  checksum/config: {{ print (include "idkeep.config" $scope) (toJson $scope.Values.files) | sha256sum | quote }}
   {{- with $scope.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -121,7 +121,7 @@ annotations:
 
 {{/* Everything of a pod but its containers. */}}
 {{- define "idkeep.pod" -}}
-serviceAccountName: {{ include "idkeep.serviceAccountName" . }}
+serviceAccountName: {{ include "idkeep.serviceAccountName" . | quote }}
 automountServiceAccountToken: {{ include "idkeep.automount" . }}
 enableServiceLinks: false
 # SIGTERM takes up to 25 seconds: no half set, no lock left behind, leases given back.
@@ -133,7 +133,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:

@@ -7,11 +7,11 @@ port as that of its pods.
 {{- $found := list -}}
 {{- $addresses := list -}}
 {{- range $name, $node := $config.nodes -}}
-{{- $addresses = append $addresses (dig "identity" "endpoint" "" $node) -}}
-{{- $addresses = append $addresses (dig "identity" "proxy" "url" "" $node) -}}
-{{- $oauth := dig "identity" "auth" "oauth2" dict $node -}}
-{{- $addresses = concat $addresses (list (get $oauth "issuer") (get $oauth "token_url") (dig "proxy" "url" "" $oauth)) -}}
-{{- range dig "backup" "databases" list $node -}}
+{{- $addresses = append $addresses $node.identity.endpoint -}}
+{{- $addresses = append $addresses ($node.identity.proxy).url -}}
+{{- $oauth := $node.identity.auth.oauth2 | default dict -}}
+{{- $addresses = concat $addresses (list (get $oauth "issuer") (get $oauth "token_url") ($oauth.proxy).url) -}}
+{{- range ($node.backup).databases -}}
 {{- if not .pg_dump.exec -}}
 {{- $addresses = append $addresses (.pg_dump.url | default "") -}}
 {{- end -}}
@@ -19,7 +19,7 @@ port as that of its pods.
 {{- end -}}
 {{- range $name, $store := $config.stores -}}
 {{- range $kind, $settings := $store -}}
-{{- $addresses = append $addresses (dig "proxy" "url" "" $settings) -}}
+{{- $addresses = append $addresses ($settings.proxy).url -}}
 {{- if eq $kind "vault" -}}
 {{- $addresses = append $addresses $settings.address -}}
 {{- else if eq $kind "azure" -}}
@@ -33,11 +33,11 @@ port as that of its pods.
 {{- end -}}
 {{- range $name, $repository := $config.repositories -}}
 {{- if not (hasPrefix "file:" $repository.url) -}}
-{{- $addresses = concat $addresses (list (get $repository "endpoint") (dig "proxy" "url" "" $repository) "https://cloud") -}}
+{{- $addresses = concat $addresses (list (get $repository "endpoint") ($repository.proxy).url "https://cloud") -}}
 {{- end -}}
 {{- end -}}
 {{- with $config.heartbeat -}}
-{{- $addresses = concat $addresses (list (dig "proxy" "url" "" .) "https://heartbeat") -}}
+{{- $addresses = concat $addresses (list (.proxy).url "https://heartbeat") -}}
 {{- end -}}
 {{- if include "idkeep.usesCluster" . -}}
 {{- $found = concat $found (list 443 6443) -}}

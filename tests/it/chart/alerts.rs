@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::example;
 use crate::support::chart::{NAMESPACE, Rendered, render_one, values};
+use crate::support::idkeep::Idkeep;
 use crate::support::parts::tool;
 
 /// Samples by series, every quarter of an hour for fifty hours. The alerts are read after [`AT`].
@@ -37,7 +38,7 @@ fn names(rules: &Value) -> BTreeSet<String> {
 }
 
 /// Runs `promtool`, which has to be content.
-fn promtool(arguments: &[&str], folder: &std::path::Path) -> String {
+pub fn promtool(arguments: &[&str], folder: &std::path::Path) -> String {
     let output = Command::new(tool("promtool")).args(arguments).current_dir(folder).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "promtool {arguments:?}:\n{said}");
@@ -214,6 +215,7 @@ fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
             &["IdkeepJobFailed"],
             &[("kube_job_failed{namespace=\"canton\",job_name=\"one-idkeep-backups", Some("1x200"))],
         ),
+        trouble(&["IdkeepJobFailed"], &[(&failed("one-idkeep-identities-29000000"), Some("1x200"))]),
         // Jobs that did not fail have no series of that name, so what is missed is what tells of any.
         trouble(&["IdkeepJobsUnknown"], &[(&started, None)]),
         // After fifty hours without: the two are awaited for that long.
@@ -229,4 +231,50 @@ fn each_alert_on_cronjobs_fires_for_its_reason_alone() {
     let unknown =
         [trouble(&["IdkeepVerifyUnknown"], &[(&verify, None)]), trouble(&["IdkeepExpireUnknown"], &[(&expire, None)])];
     assert_fires(&rules, &well, &troubles.into_iter().chain(unknown).collect::<Vec<_>>());
+}
+
+/// One sync of many that failed is no alarm: the next one makes up for it, and `IdkeepIdentitiesStale` fires if none does.
+#[test]
+fn a_failed_job_is_as_bad_as_what_it_leaves_undone() {
+    let others = "prometheusRule: {enabled: true}\ncronjob: {expire: {enabled: true}}";
+    let rendered = render_one(values("cronjob", others, &example("backups.yaml")));
+    let rules = rules(&rendered);
+    let all = rules["groups"][0]["rules"].as_array().unwrap();
+    let severity = |alert: &str, task: &str| {
+        let is_of = |rule: &&Value| rule["alert"] == alert && rule["expr"].as_str().unwrap().contains(task);
+        let found: Vec<_> = all.iter().filter(is_of).map(|rule| rule["labels"]["severity"].as_str().unwrap()).collect();
+        assert_eq!(found.len(), 1, "{alert} {task}");
+        found[0]
+    };
+    for (task, wanted) in
+        [("identities", "warning"), ("backups", "critical"), ("verify", "critical"), ("expire", "warning")]
+    {
+        assert_eq!(severity("IdkeepJobFailed", task), wanted, "{task}");
+    }
+    assert_eq!(severity("IdkeepIdentitiesStale", "identities"), "critical");
+    // Without a node that has backups there is no Job of theirs.
+    let alone = render_one(values("cronjob", "prometheusRule: {enabled: true}", &example("minimal.yaml")));
+    let failed = alone.one("PrometheusRule").to_string().matches("IdkeepJobFailed").count();
+    assert_eq!(failed, 1);
+}
+
+/// What is said to be nothing is nothing.
+#[test]
+fn a_node_whose_backup_is_null_has_no_backups() {
+    let config = two_nodes().replacen("  validator-2:\n", "  validator-2:\n    backup:\n", 1);
+    for mode in ["deployment", "cronjob", "job"] {
+        let rendered = render_one(values(mode, "prometheusRule: {enabled: true}", &config));
+        let without = render_one(values(mode, "prometheusRule: {enabled: true}", &two_nodes()));
+        assert_eq!(rendered.of_kind("PrometheusRule"), without.of_kind("PrometheusRule"), "{mode}");
+    }
+    let nothing = "    backup:\n    identity:\n      proxy:";
+    let config = example("minimal.yaml").replacen("    identity:", nothing, 1);
+    let config = format!("{config}schedule: {{identities: {{every: 1h}}, backups: null}}\nheartbeat:\n");
+    assert_eq!(Idkeep::configured(&config).run(&["check", "--offline"]).code, 0);
+    for mode in ["deployment", "cronjob", "job"] {
+        let rendered = render_one(values(mode, "prometheusRule: {enabled: true}", &config));
+        let said = serde_json::to_string(&rendered.of_kind("PrometheusRule")).unwrap();
+        assert!(!said.contains("Backup"), "{said}");
+        assert!(rendered.pods().iter().all(|(name, _)| !name.ends_with("backups")), "{mode}");
+    }
 }

@@ -124,3 +124,26 @@ fn the_rights_in_kubernetes_are_those_that_are_printed() {
     let without = render(cases.map(|(others, config)| Case::new("", values("cronjob", others, &config))).into());
     assert!(without.iter().all(|one| one.of_kind("Role").is_empty() && one.of_kind("RoleBinding").is_empty()));
 }
+
+/// Whoever names no service account is `default`, and would have the identities, too.
+#[test]
+fn the_account_of_everybody_else_gets_no_right_on_the_identities() {
+    let config = example("every-system.yaml");
+    for others in [
+        "serviceAccount: {create: false}",
+        "serviceAccount: {create: false, name: default}",
+        "serviceAccount: {create: true, name: default}",
+    ] {
+        let rendered = render(vec![Case::new("", values("cronjob", others, &config))]).remove(0);
+        let error = rendered.error.unwrap_or_else(|| panic!("{others} is rendered"));
+        assert!(error.contains("serviceAccount.name is `default`"), "{error}");
+    }
+    let own = render_one(values("cronjob", "serviceAccount: {create: false, name: idkeep}", &config));
+    assert_eq!(own.one("RoleBinding")["subjects"][0]["name"], "idkeep");
+    let elsewhere = "serviceAccount: {create: false}\nrbac: {create: false}";
+    for (others, config) in [(elsewhere, config), ("serviceAccount: {create: false}", example("vault-kubernetes.yaml"))]
+    {
+        let rendered = render_one(values("cronjob", others, &config));
+        assert!(rendered.of_kind("RoleBinding").is_empty(), "{others}");
+    }
+}

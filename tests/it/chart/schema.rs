@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::example;
-use crate::support::chart::{Case, folder, render, values};
+use super::{example, scheduled};
+use crate::support::chart::{Case, folder, render, render_one, values};
 use crate::support::idkeep::Idkeep;
 
 #[test]
@@ -54,6 +54,9 @@ fn a_misspelt_key_and_a_wrong_value_are_refused_by_name() {
         ("networkPolicy: {peer: []}", config.clone(), "peer"),
         ("cronjob: {identities: {shedule: '0 * * * *'}}", config.clone(), "shedule"),
         ("secrets: [{name: oauth, secret: b}]", config.clone(), "secrets"),
+        ("secrets: [{name: oauth, existingSecret: 'a: b'}]", config.clone(), "existingSecret"),
+        ("serviceAccount: {name: 'a, b'}", config.clone(), "name"),
+        ("priorityClassName: 'a #b'", config.clone(), "priorityClassName"),
         ("image: {digest: latest}", config.clone(), "digest"),
         ("files: {idkeep.yaml: a}", config.clone(), "idkeep.yaml"),
         ("files: {a/b: a}", config.clone(), "a/b"),
@@ -89,4 +92,29 @@ fn the_chart_without_values_says_what_is_missing() {
 fn the_chart_installs_the_version_that_it_comes_with() {
     let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder().join("Chart.yaml")).unwrap()).unwrap();
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+/// YAML takes each of these for a number, a boolean or nothing where it stands without quotes.
+#[test]
+fn a_name_that_looks_like_something_else_stays_a_name() {
+    for name in ["123", "1e3", "true", "null", "off"] {
+        let others = format!(
+            "fullnameOverride: {name:?}\nnameOverride: {name:?}\npriorityClassName: {name:?}\nserviceAccount: {{name: {name:?}}}\n\
+             secrets: [{{name: {name:?}, existingSecret: {name:?}}}]\ntmp: {{sizeLimit: '16777216'}}\n\
+             serviceMonitor: {{enabled: true}}\nprometheusRule: {{enabled: true}}"
+        );
+        for mode in ["cronjob", "deployment", "job"] {
+            let rendered = render_one(values(mode, &others, &scheduled(&example("every-system.yaml"))));
+            let pod = rendered.pods()[0].1;
+            for found in
+                [&pod["serviceAccountName"], &pod["priorityClassName"], &rendered.one("ConfigMap")["metadata"]["name"]]
+            {
+                assert_eq!(found, name);
+            }
+            assert_eq!(rendered.one("RoleBinding")["subjects"][0]["name"], name);
+            let secret =
+                pod["volumes"].as_array().unwrap().iter().find_map(|volume| volume["secret"]["secretName"].as_str());
+            assert_eq!(secret, Some(name));
+        }
+    }
 }
