@@ -114,17 +114,7 @@ impl Agenda {
                 let job = (task, name.clone());
                 let entry = match earlier.jobs.remove(&job) {
                     Some(known) => known.timed(&timing, now),
-                    None => Entry {
-                        timing: timing.clone(),
-                        longest,
-                        due_at: later(now, gap.saturating_mul(at)),
-                        running_since: None,
-                        last_at: None,
-                        is_void: false,
-                        waits_for_a_set: false,
-                        failures: 0,
-                        is_unknown: true,
-                    },
+                    None => Entry::new(&timing, longest, later(now, gap.saturating_mul(at))),
                 };
                 jobs.insert(job, entry);
             }
@@ -224,6 +214,21 @@ impl Agenda {
 }
 
 impl Entry {
+    /// A job of which nothing is known yet.
+    fn new(timing: &Timing, longest: Duration, due_at: Timestamp) -> Self {
+        Self {
+            timing: timing.clone(),
+            longest,
+            due_at,
+            running_since: None,
+            last_at: None,
+            is_void: false,
+            waits_for_a_set: false,
+            failures: 0,
+            is_unknown: true,
+        }
+    }
+
     fn is_due(&self, now: Timestamp) -> bool {
         // Later than the timing ever puts it: the clock was set back, and nothing waits for that hour to come again.
         let is_out_of_reach = self.due_at > later(now, self.longest);
@@ -289,17 +294,7 @@ mod tests {
     }
 
     fn agenda(timing: &Timing, nodes: &[&str]) -> Agenda {
-        let entry = |due_at| Entry {
-            timing: timing.clone(),
-            longest: timing.longest(),
-            due_at,
-            running_since: None,
-            last_at: None,
-            is_void: false,
-            waits_for_a_set: false,
-            failures: 0,
-            is_unknown: true,
-        };
+        let entry = |due_at| Entry::new(timing, timing.longest(), due_at);
         let jobs = nodes.iter().map(|node| ((Task::Identities, name(node)), entry(at(0))));
         Agenda { jobs: jobs.collect() }
     }

@@ -1,7 +1,5 @@
 //! What a repository holds of one node, as far as the daemon and whoever watches it want to know.
 
-use std::rc::Rc;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -58,7 +56,7 @@ impl Sets {
             Err(error) => return Some(Err(Failed::from(&error))),
         };
         let signers = signers(&world.config, subject);
-        let catalog = Catalog::read(&Rc::clone(&repository), subject.name.as_str(), signers).await;
+        let catalog = Catalog::read(&repository, subject.name.as_str(), signers).await;
         Some(catalog.map(|catalog| Self::of(&catalog)).map_err(|error| Failed::from(&error)))
     }
 

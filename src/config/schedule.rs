@@ -73,11 +73,16 @@ impl BackupTiming {
 }
 
 impl Timing {
+    /// The longest stretch between two turns, without jitter.
+    #[must_use]
+    pub fn stretch(&self) -> Duration {
+        self.every.map(|period| period.0).or_else(|| self.cron.as_ref().map(Cron::longest)).unwrap_or_default()
+    }
+
     /// The longest stretch between two starts, jitter included.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        let every = self.every.map(|period| period.0).or_else(|| self.cron.as_ref().map(Cron::longest));
-        every.unwrap_or_default() + self.jitter.map(|period| period.0).unwrap_or_default()
+        self.stretch() + self.jitter.map(|period| period.0).unwrap_or_default()
     }
 }
 

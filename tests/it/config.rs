@@ -85,6 +85,21 @@ fn lines(findings: &Value) -> Vec<String> {
     findings.as_array().unwrap().iter().map(line).collect()
 }
 
+/// A configuration with pieces of its text replaced, each of which has to be there.
+pub fn replaced(good: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(good.to_owned(), |yaml, (from, to)| {
+        assert!(yaml.contains(from), "{from} is not there");
+        yaml.replacen(from, to, 1)
+    })
+}
+
+/// The one mistake of a configuration, at the place of `at`, with what it says.
+pub fn is_named_in(yaml: &str, at: &str, says: &str) {
+    let mistake = check(yaml, &["--offline"]).mistake();
+    assert!(mistake.starts_with(&format!("{} ", place(yaml, at))), "{mistake}, not at {}", place(yaml, at));
+    assert!(mistake.contains(says), "{mistake} does not say {says}");
+}
+
 /// Line and column of the first place with that text, as `line:column`.
 pub fn place(yaml: &str, text: &str) -> String {
     let at = yaml.find(text).unwrap_or_else(|| panic!("{text} is not there"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::document::Findings;
-use super::super::{BackupTiming, Config, Cron, Period, Store, Timing, VaultAuth};
+use super::super::{BackupTiming, Config, Period, Store, Timing, VaultAuth};
 use super::judge_period;
 
 /// More often than this, an issuer's quota and the node are what suffers.
@@ -59,7 +59,7 @@ fn judge_timing(timing: &Timing, path: &str, findings: &mut Findings) {
         (Some(every), None) => judge_period(*every, Period::seconds(1), &format!("{path}.every"), findings),
         (None, Some(_)) => {}
     }
-    let stretch = Period(stretch(timing));
+    let stretch = Period(timing.stretch());
     if let Some(jitter) = timing.jitter
         && jitter > stretch
     {
@@ -91,7 +91,7 @@ fn judge_unwrapped(config: &Config, findings: &mut Findings) {
 }
 
 fn judge_haste(timing: &Timing, least: Period, path: &str, why: &str, findings: &mut Findings) {
-    let stretch = Period(stretch(timing));
+    let stretch = Period(timing.stretch());
     if is_sound(timing, path, findings) && stretch < least {
         let key = if timing.every.is_some() { "every" } else { "cron" };
         let message = format!("`{stretch}` from one to the next is very often: {why}");
@@ -197,9 +197,4 @@ fn is_a_node_unread(config: &Config, findings: &Findings) -> bool {
 /// The operator wrote it, and it says when.
 fn is_sound(timing: &Timing, path: &str, findings: &Findings) -> bool {
     timing.every.is_some() != timing.cron.is_some() && !findings.is_replaced_below(path)
-}
-
-/// The longest stretch between two turns, without jitter.
-fn stretch(timing: &Timing) -> Duration {
-    timing.every.map(|period| period.0).or_else(|| timing.cron.as_ref().map(Cron::longest)).unwrap_or_default()
 }

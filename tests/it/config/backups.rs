@@ -3,7 +3,7 @@
 use idkeep::config::AgeRecipient;
 
 use super::secrets::{SECRET, SHAPES, is_never_said};
-use super::{Checked, check, place};
+use super::{Checked, check, is_named_in, place, replaced};
 use crate::support::idkeep::Idkeep;
 
 /// A configuration of backups without mistakes or warnings.
@@ -63,12 +63,9 @@ const RECIPIENTS: &str = "      recipients:
 ";
 const REPOSITORY: &str = "    url: s3://acme-canton-dr/idkeep\n";
 
-/// The good configuration with pieces of its text replaced, each of which has to be there.
+/// The good configuration with pieces of its text replaced.
 fn with(changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(GOOD.to_owned(), |yaml, (from, to)| {
-        assert!(yaml.contains(from), "{from} is not there");
-        yaml.replacen(from, to, 1)
-    })
+    replaced(GOOD, changes)
 }
 
 fn checked(changes: &[(&str, &str)]) -> Checked {
@@ -77,10 +74,7 @@ fn checked(changes: &[(&str, &str)]) -> Checked {
 
 /// The one mistake that the changes make, at the place of `at`.
 fn is_named(changes: &[(&str, &str)], at: &str, says: &str) {
-    let yaml = with(changes);
-    let mistake = check(&yaml, &["--offline"]).mistake();
-    assert!(mistake.starts_with(&format!("{} ", place(&yaml, at))), "{mistake}, not at {}", place(&yaml, at));
-    assert!(mistake.contains(says), "{mistake} does not say {says}");
+    is_named_in(&with(changes), at, says);
 }
 
 /// The one warning that the changes make, and no mistake.

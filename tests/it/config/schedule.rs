@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use serde_json::json;
 
 use super::secrets::{SECRET, SHAPES, is_never_said};
-use super::{Checked, check, place};
+use super::{Checked, check, is_named_in, place, replaced};
 use crate::support::age::AgeKey;
 use crate::support::idkeep::Idkeep;
 use crate::support::scenario::Scenario;
@@ -66,12 +66,9 @@ const VERIFY: &str = "  verify: {every: 24h}\n";
 const EXPIRE: &str = "  expire: {cron: '30 2 * * *'}\n";
 const LISTEN: &str = "'127.0.0.1:9464'";
 
-/// The good configuration with pieces of its text replaced, each of which has to be there.
+/// The good configuration with pieces of its text replaced.
 fn with(changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(GOOD.to_owned(), |yaml, (from, to)| {
-        assert!(yaml.contains(from), "{from} is not there");
-        yaml.replacen(from, to, 1)
-    })
+    replaced(GOOD, changes)
 }
 
 fn checked(changes: &[(&str, &str)]) -> Checked {
@@ -80,10 +77,7 @@ fn checked(changes: &[(&str, &str)]) -> Checked {
 
 /// The one mistake that the changes make, at the place of `at`, with its fix.
 fn is_named(changes: &[(&str, &str)], at: &str, says: &str) {
-    let yaml = with(changes);
-    let mistake = check(&yaml, &["--offline"]).mistake();
-    assert!(mistake.starts_with(&format!("{} ", place(&yaml, at))), "{mistake}, not at {}", place(&yaml, at));
-    assert!(mistake.contains(says), "{mistake} does not say {says}");
+    is_named_in(&with(changes), at, says);
 }
 
 /// The one warning that the changes make, and no mistake.
